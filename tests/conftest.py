@@ -1,0 +1,35 @@
+"""Services for the whole session: real ones, existing or started here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.services.kafka import Kafka
+from tests.services.postgres import Postgres
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Bootstrap servers of a real Kafka; KAFKA_BOOTSTRAP_SERVERS uses an existing one."""
+    if existing := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        yield existing
+        return
+    broker = Kafka(tmp_path_factory.mktemp("kafka"))
+    broker.start()
+    yield broker.bootstrap
+    broker.stop()
+
+
+@pytest.fixture(scope="session")
+def dsn() -> Iterator[str]:
+    """A real PostgreSQL; DATABASE_URL uses an existing one."""
+    if existing := os.environ.get("DATABASE_URL"):
+        yield existing
+        return
+    server = Postgres()
+    server.start()
+    yield server.dsn
+    server.stop()

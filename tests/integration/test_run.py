@@ -1,0 +1,63 @@
+"""The command as a user runs it, against real services."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import psycopg
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+
+def start(config: Path, dsn: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "consumer", "run", str(config)], env=os.environ | {"TEST_DSN": dsn})
+
+
+def wait_for_rows(connection: psycopg.Connection, table: str, count: int, deadline: float = 60) -> None:
+    end = time.monotonic() + deadline
+    while connection.execute(f"select count(*) from {table}").fetchone()[0] < count:
+        assert time.monotonic() < end, "the rows did not arrive in time"
+        connection.execute("select pg_sleep(0.05)")
+
+
+def produce(kafka: str, topic: str, first: int, count: int) -> None:
+    producer = Producer({"bootstrap.servers": kafka, "linger.ms": 20})
+    for number in range(first, first + count):
+        producer.produce(topic, json.dumps({"id": number, "name": f"n{number}"}).encode())
+        producer.poll(0)
+    assert producer.flush(30) == 0
+
+
+def test_every_record_lands_once_though_the_daemon_is_killed_twice(kafka: str, dsn: str, tmp_path: Path) -> None:
+    """After kill -9 in the middle of writing, a successor goes on at the very next record."""
+    topic = f"orders_{uuid.uuid4().hex[:8]}"
+    admin = AdminClient({"bootstrap.servers": kafka})  # held: its futures die with it
+    admin.create_topics([NewTopic(topic, 3, 1)])[topic].result()
+    config = tmp_path / "config.yaml"
+    config.write_text(f"""
+kafka: {{bootstrap.servers: "{kafka}", group.id: {topic}, session.timeout.ms: 3000, heartbeat.interval.ms: 300}}
+topics: [{topic}]
+format: json
+batch: {{max_records: 500}}
+sink: {{dsn: "${{TEST_DSN}}"}}
+""")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(f"create table {topic} (id bigint, name text)")
+        for round_number in range(3):
+            produce(kafka, topic, round_number * 20_000, 20_000)
+            daemon = start(config, dsn)
+            try:
+                enough = 20_000 * round_number + (5_000 if round_number < 2 else 20_000)
+                wait_for_rows(connection, topic, enough)
+            finally:
+                daemon.send_signal(signal.SIGKILL if round_number < 2 else signal.SIGTERM)
+            assert daemon.wait(30) == (-signal.SIGKILL if round_number < 2 else 0)
+        found = connection.execute(f"select count(*), count(distinct id), min(id), max(id) from {topic}").fetchone()
+    assert found == (60_000, 60_000, 0, 59_999)

@@ -1,0 +1,110 @@
+"""Apache Kafka: jars by Maven, one KRaft node on loopback."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+HERE = Path(__file__).parent
+CACHE = HERE.parents[1] / ".cache" / "kafka"
+JAVA = ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
+SETTINGS = """
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+log.dirs={folder}/data
+auto.create.topics.enable=false
+offsets.topic.num.partitions=1
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+group.consumer.min.session.timeout.ms=1000
+group.consumer.session.timeout.ms=6000
+group.consumer.min.heartbeat.interval.ms=500
+group.consumer.heartbeat.interval.ms=1000
+broker.session.timeout.ms=1000
+broker.heartbeat.interval.ms=250
+log.retention.check.interval.ms=1000
+log.initial.task.delay.ms=1000
+log.segment.delete.delay.ms=1000
+num.network.threads=2
+num.io.threads=4
+background.threads=2
+num.recovery.threads.per.data.dir=1
+"""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago, all different."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for item in sockets:
+            item.bind(("127.0.0.1", 0))
+        return [item.getsockname()[1] for item in sockets]
+    finally:
+        for item in sockets:
+            item.close()
+
+
+def jars() -> Path:
+    """The broker's jars, fetched once."""
+    libs = CACHE / "libs"
+    if not libs.exists():
+        if not shutil.which("mvn") or not shutil.which("java"):
+            raise RuntimeError("Java 17 and Maven are needed to start the test broker; or set KAFKA_BOOTSTRAP_SERVERS")
+        part = CACHE / "libs.part"
+        command = ["mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), "dependency:copy-dependencies"]
+        subprocess.run([*command, f"-DoutputDirectory={part}", "-DincludeScope=runtime"], check=True)
+        part.rename(libs)
+    return libs
+
+
+class Kafka:
+    """One broker in `folder`; `bootstrap` is its address once `start` has returned."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        port, controller = free_ports(2)
+        self.bootstrap = f"127.0.0.1:{port}"
+        self._config = folder / "server.properties"
+        self._config.write_text(SETTINGS.format(port=port, controller=controller, folder=folder))
+        self._java = [*JAVA, "-cp", f"{jars()}/*"]
+        tool = ["kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c", str(self._config)]
+        subprocess.run([*self._java, *tool], check=True, capture_output=True)
+
+    def start(self, deadline: float = 60) -> None:
+        """Return when the broker answers."""
+        with (self._folder / "kafka.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self._java, "-Xmx512m", "kafka.Kafka", str(self._config)], stdout=log, stderr=log
+            )
+        end = time.monotonic() + deadline
+        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        while True:
+            try:
+                if admin.list_topics(timeout=1).brokers:
+                    return
+            except KafkaException:
+                if self.process.poll() is not None or time.monotonic() > end:
+                    raise
+
+    def stop(self) -> None:
+        """End the broker."""
+        self.process.terminate()
+        self.process.wait(30)
