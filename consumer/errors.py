@@ -3,8 +3,8 @@
 MicrobatchError
 ├── ConfigError        before start: exit 2
 ├── RecordError        this record is at fault
-│   ├── DecodeError
-│   ├── MappingError
+│   ├── DecodeError    its bytes are not what the format says
+│   ├── MappingError   it cannot become rows
 │   └── RejectedError  the sink refused its data
 ├── UnavailableError   the world is at fault: hold, retry the same batch
 ├── FencedError        another instance owns these partitions: drop their records
@@ -23,15 +23,22 @@ class MicrobatchError(Exception):
 
 
 class ConfigError(MicrobatchError):
-    """A setting is wrong; found before anything starts."""
+    """A setting is wrong; found before anything starts.
+
+    `field` is its path in the file (`batch.max_records`), `value` what was given (never a secret), `reason` one
+    sentence that says why and what to do.
+    """
 
     def __init__(self, field: str, value: object, reason: str) -> None:
-        super().__init__(f"{field}: {reason} (got {value!r})")
+        shown = "" if value is None else f" (got {value!r})"
+        super().__init__(f"{field}: {reason}{shown}")
         self.field, self.value, self.reason = field, value, reason
 
 
 class RecordError(MicrobatchError):
     """One record cannot be handled. `reason` never holds its values."""
+
+    stage = "record"
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -41,21 +48,41 @@ class RecordError(MicrobatchError):
 class DecodeError(RecordError):
     """The bytes are not what the format says."""
 
+    stage = "decode"
+
 
 class MappingError(RecordError):
     """The decoded record cannot become a row."""
 
+    stage = "map"
+
 
 class RejectedError(RecordError):
-    """The sink refused the data; `sqlstate` says why, if the database gave one."""
+    """The sink refused the data; `sqlstate` (and table, column, constraint) say why, as far as the database told."""
 
-    def __init__(self, reason: str, sqlstate: str | None = None) -> None:
+    stage = "write"
+
+    def __init__(
+        self,
+        reason: str,
+        sqlstate: str | None = None,
+        table: str | None = None,
+        column: str | None = None,
+        constraint: str | None = None,
+    ) -> None:
         super().__init__(reason)
-        self.sqlstate = sqlstate
+        self.sqlstate, self.table, self.column, self.constraint = sqlstate, table, column, constraint
 
 
 class UnavailableError(MicrobatchError):
-    """The sink cannot take the batch now; the same batch is to be tried again."""
+    """The sink, or Kafka, cannot serve now; the same work is to be tried again.
+
+    `retry_after` is the wait in seconds that the other side asked for, if it did.
+    """
+
+    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
 
 
 class FencedError(MicrobatchError):

@@ -1,0 +1,98 @@
+"""Tables as sinks describe them, targets as the user configures them, and rows on their way into them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Kind(StrEnum):
+    """What a column holds, whatever its database calls it. In brackets: the Python type of its values in rows."""
+
+    BOOLEAN = "boolean"  # bool
+    INTEGER = "integer"  # int, within Column.minimum and maximum
+    FLOAT = "float"  # float
+    DECIMAL = "decimal"  # decimal.Decimal
+    TEXT = "text"  # str
+    BYTES = "bytes"  # bytes
+    DATE = "date"  # datetime.date
+    TIME = "time"  # datetime.time, naive
+    TIMETZ = "timetz"  # datetime.time, aware
+    TIMESTAMP = "timestamp"  # datetime.datetime, naive
+    TIMESTAMPTZ = "timestamptz"  # datetime.datetime, aware
+    INTERVAL = "interval"  # datetime.timedelta
+    UUID = "uuid"  # uuid.UUID
+    JSON = "json"  # anything that JSON can hold
+    ENUM = "enum"  # str, one of Column.labels
+    ARRAY = "array"  # list of what Column.item holds
+    OTHER = "other"  # cannot be written
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. `type_name` is the database's own name of its type, for messages to users.
+
+    `minimum` and `maximum` bound INTEGER, and FLOAT of less than 64 bits. `writable` is False where the database
+    generates the value always. `has_default`: a row may leave it out.
+    """
+
+    name: str
+    kind: Kind
+    type_name: str
+    nullable: bool = True
+    has_default: bool = False
+    writable: bool = True
+    minimum: float | None = None
+    maximum: float | None = None
+    labels: tuple[str, ...] = ()
+    item: Column | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table as the sink found it. `keys` are the column sets that the database holds unique, primary key first."""
+
+    name: str
+    columns: Mapping[str, Column]
+    keys: tuple[tuple[str, ...], ...] = ()
+
+
+class Mode(StrEnum):
+    """What a row does to its table."""
+
+    INSERT = "insert"  # one more row
+    UPSERT = "upsert"  # the row of that key becomes this one; the last of a batch wins
+    INCREMENT = "increment"  # numbers are added to the row of that key; a missing row starts with them
+    DELETE = "delete"  # the row of that key goes
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """How one table is written. `key` names columns that are unique together; empty: the table's primary key.
+
+    `add`: the columns that INCREMENT adds up (all others of the row are its key, or are set by the last record).
+    `version`: UPSERT and DELETE change a row only if this column of it is not newer; equal is written again.
+    """
+
+    table: str
+    mode: Mode = Mode.INSERT
+    key: tuple[str, ...] = ()
+    add: tuple[str, ...] = ()
+    version: str | None = None
+
+
+@dataclass(slots=True)
+class TableRows:
+    """Rows for one table, in record order, all with the same columns; what `Sink.apply` writes.
+
+    `ordinals[i]` is the index in its batch of the record that row i came from: ascending, repeated where a record has
+    several rows. `deletes[i]` says that row i deletes its key (only its key columns count); None: no row does.
+    """
+
+    table: str
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+    ordinals: list[int]
+    deletes: list[bool] | None = None
