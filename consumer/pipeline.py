@@ -1,148 +1,361 @@
-"""The loop; the only place that decides retry or stop."""
+"""The loop; the only place that decides retry, hold or stop.
+
+The owner thread runs it: it polls, always, and hands closed batches to the writer's thread, one at a time. While batch k
+is written, batch k+1 is collected; when that is full too, partitions are paused. A blocked database therefore never
+costs the membership of the group.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-import structlog
+from consumer import backoff
+from consumer.assignment import Assignment, Phase, gap, hint
+from consumer.batch import Batch, BatchPolicy, Collector
+from consumer.cluster import Cluster, LogState, Start
+from consumer.errors import FatalError, FencedError, TopicPartition, UnavailableError
+from consumer.sinks import Claim, Position
+from consumer.source import Source
+from consumer.telemetry import Telemetry
+from consumer.writer import Failure, Writer, Written
 
-from consumer.batch import Batch, BatchPolicy, coordinates, offset_of
-from consumer.errors import DecodeError, FatalError, FencedError, RecordError, TopicPartition, UnavailableError
-from consumer.sinks import Fence, Sink
-from consumer.source import KafkaSource
-
-log = structlog.get_logger()
 _POLL_SECONDS = 0.2
-_RETRY_SECONDS = 1.0
+_CLAIM_POLL_SECONDS = 0.02
+_PAUSE_AFTER_SECONDS = 1.0
+_LOOK_SECONDS = 1.0
+_IDENTITY_SECONDS = 10.0
+_TRUNCATE = 500
+
+Claimed = dict[TopicPartition, tuple[Claim, LogState]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long things may take, in seconds.
+
+    `write_deadline`: a claim or write, before its connection is cut. `shutdown_grace`: writing what was read, after
+    `stop`. `revoke_wait`: a write of partitions that Kafka takes away.
+    """
+
+    write_deadline: float = 60.0
+    shutdown_grace: float = 20.0
+    revoke_wait: float = 10.0
 
 
 @dataclass(slots=True)
-class Counts:
-    """Records of this process's life."""
+class _Job:
+    """What the writer's thread has in hand: a batch to write, or partitions to claim. `gone`: left us meanwhile."""
 
-    consumed: int = 0
-    written: int = 0
-    released: int = 0
+    future: Future[Any]
+    began: float
+    batch: Batch | None = None
+    claimed: dict[TopicPartition, int] = field(default_factory=dict)
+    gone: set[TopicPartition] = field(default_factory=set)
 
 
 class Pipeline:
-    """Moves records from a source into a sink until told to stop, or until a record cannot be written."""
+    """Moves records from a source into a sink, until told to stop or until a record cannot be written.
 
-    def __init__(self, sink: Sink, columns: list[str], types: dict[str, type], policy: BatchPolicy) -> None:
-        self._sink, self._columns, self._policy = sink, columns, policy
-        self._decoder = msgspec.json.Decoder(msgspec.defstruct("Row", list(types.items()), gc=False))
-        self._fences: dict[TopicPartition, Fence] = {}
-        self._unclaimed: set[TopicPartition] = set()
-        self._batch = Batch()
-        self.counts = Counts()
+    `interrupt` breaks the sink's connection from outside. `exactly_once`: the sink keeps the offsets, Kafka's are only
+    for lag tools. `clock` gives monotonic seconds.
+    """
 
-    def run(self, open_source: Callable[[Pipeline], KafkaSource], stop: threading.Event) -> None:
-        """Poll, write, commit, until `stop` is set; then write what was read and leave the group."""
-        source = open_source(self)
+    def __init__(
+        self,
+        source: Source,
+        cluster: Cluster,
+        writer: Writer,
+        interrupt: Callable[[], None],
+        telemetry: Telemetry,
+        *,
+        policy: BatchPolicy,
+        start: Start = "earliest",
+        exactly_once: bool = True,
+        limits: Limits,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source, self._cluster, self._writer, self._interrupt = source, cluster, writer, interrupt
+        self._telemetry, self._start, self._exactly_once = telemetry, start, exactly_once
+        self._limits, self._clock = limits, clock
+        self._collector = Collector(policy)
+        self._assignment = Assignment()
+        self._pool = ThreadPoolExecutor(1, "writer")
+        self._job: _Job | None = None
+        self._retry: Batch | None = None
+        self._failures, self._retry_at = 0, 0.0
+        self._written_to: dict[TopicPartition, int] = {}
+        self._uncommitted: dict[TopicPartition, int] = {}
+        self._blocked_since: float | None = None
+        self._paused: set[TopicPartition] = set()
+        self._looked_at = self._identified_at = clock()
+        self._identities: Callable[[], dict[str, str]] | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """Join the group and move records until `stop` is set; then write what was read and leave.
+
+        Raises FatalError; what was not committed by then is read again by the next owner.
+        """
+        self._source.open(self)
         try:
             while not stop.is_set():
-                self._claim(source)
-                room = self._policy.max_records - len(self._batch.messages)
-                messages = source.poll(room, _POLL_SECONDS)
-                self.counts.consumed += len(messages)
-                self._batch.add(messages, time.monotonic())
-                if trigger := self._batch.trigger(self._policy, time.monotonic()):
-                    self._flush(source, trigger)
-            self._flush(source, "shutdown")
+                self._step()
+            self._drain()
         finally:
-            source.close()
-            self._sink.close()
+            if self._job:
+                self._interrupt()
+            self._pool.shutdown()
+            self._source.close()
+
+    # What Kafka tells, from inside poll and close.
 
     def assigned(self, partitions: frozenset[TopicPartition]) -> None:
-        """Partitions have come: they are claimed before they are read."""
-        self._unclaimed |= partitions
+        """See Listener.assigned."""
+        self._assignment.assigned(partitions, self._clock())
+        self._telemetry.rebalanced("assigned", partitions)
 
     def revoked(self, partitions: frozenset[TopicPartition]) -> None:
-        """Partitions have gone: their unwritten records are given back."""
-        self._unclaimed -= partitions
-        self._drop(partitions)
+        """See Listener.revoked. Waits for a write of these only as a courtesy: the claim of the next owner protects."""
+        job = self._job
+        if job and job.batch and job.batch.starts.keys() & partitions:
+            wait([job.future], self._limits.revoke_wait)
+            self._answer(self._clock())
+        self._commit({key: offset for key, offset in self._uncommitted.items() if key in partitions})
+        self._leave(partitions, "revoked")
 
-    def _claim(self, source: KafkaSource) -> None:
-        if not self._unclaimed:
-            return
-        partitions = frozenset(self._unclaimed)
-        try:
-            fences = self._sink.claim(source.starts(partitions))
-        except UnavailableError as error:
-            log.warning("claim_postponed", reason=str(error))
-            return
-        self._fences |= fences
-        source.start_at({key: fence.next_offset for key, fence in fences.items()})
-        self._unclaimed -= partitions
-        log.info("claimed", partitions=sorted(partitions))
+    def lost(self, partitions: frozenset[TopicPartition]) -> None:
+        """See Listener.lost."""
+        self._leave(partitions, "lost")
 
-    def _flush(self, source: KafkaSource, trigger: str) -> None:
-        while self._batch.messages:
-            batch = self._batch
-            try:
-                self._write(batch)
-            except FencedError as error:
-                log.warning("fenced", partitions=sorted(error.partitions))
-                self._drop(error.partitions)
-                source.pause(error.partitions)
-                continue
-            except UnavailableError as error:
-                batch.attempts += 1
-                log.warning("write_retried", reason=str(error), attempts=batch.attempts)
-                source.pause(frozenset(self._fences))
-                self._batch.add(source.poll(1, _RETRY_SECONDS), time.monotonic())
-                continue
-            source.commit(batch.next_offsets)
-            log.debug("batch_written", records=len(batch.messages), trigger=trigger)
-            self._batch = Batch()
+    def out_of_range(self, partition: TopicPartition) -> None:
+        """See Listener.out_of_range. Claiming again finds the exact gap."""
+        self._reclaim({partition})
 
-    def _write(self, batch: Batch) -> None:
-        if batch.attempts and self._resolved(batch):
-            self.counts.written += len(batch.messages)
-            return
-        rows = self._decode(batch)
-        mine = {key: self._fences[key] for key in batch.next_offsets}
-        try:
-            self._sink.begin(mine)
-            self._sink.apply(self._columns, rows)
-            self._sink.commit(batch.next_offsets)
-        except RecordError as error:
-            self._sink.rollback()
-            hint = "Mend the record's producer, or the table; nothing of this batch was written."
-            raise FatalError(f"a record was refused: {error}", hint) from error
-        for key, offset in batch.next_offsets.items():
-            self._fences[key] = Fence(mine[key].epoch, offset)
-        self.counts.written += len(batch.messages)
+    def trouble(self, reason: str) -> None:
+        """See Listener.trouble."""
+        self._telemetry.trouble(reason)
 
-    def _resolved(self, batch: Batch) -> bool:
-        """Claim again what is still ours; True when the COMMIT whose answer was lost had succeeded."""
-        mine = {key: self._fences[key] for key in batch.next_offsets}
-        ours = self._sink.confirm(mine)
-        self._fences |= ours
-        if lost := mine.keys() - ours.keys():
-            raise FencedError(lost)
-        batch.attempts = 0
-        return all(ours[key].next_offset == offset for key, offset in batch.next_offsets.items())
-
-    def _decode(self, batch: Batch) -> list[tuple[Any, ...]]:
-        rows = []
-        for message in batch.messages:
-            try:
-                rows.append(msgspec.structs.astuple(self._decoder.decode(message.value() or b"")))
-            except msgspec.MsgspecError as error:
-                topic, partition = coordinates(message)
-                where = f"{topic} partition {partition} offset {offset_of(message)}"
-                raise FatalError(f"{where}: {DecodeError(str(error))}", "Mend the record's producer.") from None
-        return rows
-
-    def _drop(self, partitions: frozenset[TopicPartition]) -> None:
+    def _leave(self, partitions: frozenset[TopicPartition], kind: str) -> None:
+        self._release(partitions)
+        self._assignment.removed(partitions)
+        self._paused -= partitions
         for key in partitions:
-            self._fences.pop(key, None)
-        kept = self._batch.without(partitions)
-        self.counts.released += len(self._batch.messages) - len(kept.messages)
-        self._batch = kept
+            self._uncommitted.pop(key, None)
+            self._written_to.pop(key, None)
+        self._telemetry.rebalanced(kind, partitions)
+
+    # The loop.
+
+    def _step(self) -> None:
+        now = self._clock()
+        self._answer(now)
+        self._dispatch(now)
+        self._look(now)
+        if self._collector.waiting and (self._job or self._retry):
+            messages = self._wait(now)
+        else:
+            self._unblock()
+            messages = self._source.poll(self._collector.room, self._patience(now))
+        taken = self._collector.add(messages, self._clock())
+        self._telemetry.consumed(taken)
+
+    def _patience(self, now: float) -> float:
+        """How long a poll may take: not beyond the open batch's time, and short while partitions wait for a claim."""
+        if self._job and self._job.claimed:
+            return _CLAIM_POLL_SECONDS
+        due = self._collector.wait(now)
+        return _POLL_SECONDS if due is None or self._job else min(_POLL_SECONDS, due)
+
+    def _wait(self, now: float) -> list[Any]:
+        """A batch is ready and the writer is not: keep the membership, and fetch no more than memory allows."""
+        if self._blocked_since is None:
+            self._blocked_since = now
+        if now - self._blocked_since > _PAUSE_AFTER_SECONDS:
+            # Not at once: pausing throws away what librdkafka has fetched ahead.
+            flowing = self._assignment.partitions(Phase.FLOWING) - self._paused
+            if flowing:
+                self._source.pause(flowing)
+                self._paused |= flowing
+        if self._job:
+            wait([self._job.future], _POLL_SECONDS)
+            return self._source.poll(1, 0)
+        return self._source.poll(1, _POLL_SECONDS)
+
+    def _unblock(self) -> None:
+        self._blocked_since = None
+        if self._paused:
+            self._source.resume(self._paused)
+            self._paused = set()
+
+    def _dispatch(self, now: float, claims: bool = True) -> None:
+        """Give the writer its next job: claims first, then the batch that failed, then the next one."""
+        if self._job or now < self._retry_at:
+            return
+        if claims and (due := self._assignment.to_claim(now)):
+            self._job = _Job(self._pool.submit(self._claim, frozenset(due)), now, claimed=due)
+        elif batch := self._retry or self._collector.take(now):
+            self._retry = None
+            self._job = _Job(self._pool.submit(self._writer.write, batch), now, batch)
+
+    def _claim(self, partitions: frozenset[TopicPartition]) -> Claimed:
+        """In the writer's thread: what Kafka holds, then what the sink knows."""
+        states = self._cluster.states(partitions)
+        fresh = {key: state for key, state in states.items() if state.committed is None}
+        starts = self._cluster.start(self._start, fresh)
+        starts |= {key: state.committed for key, state in states.items() if state.committed is not None}
+        positions = {key: Position(starts[key], states[key].cluster_id, states[key].topic_id) for key in partitions}
+        claims = self._writer.claim(positions)
+        return {key: (claims[key], states[key]) for key in partitions}
+
+    def _answer(self, now: float) -> None:
+        """Take the outcome of the job in hand, if it has one."""
+        job = self._job
+        if job is None or not job.future.done():
+            return
+        self._job = None
+        try:
+            result = job.future.result()
+        except UnavailableError as error:
+            self._failures += 1
+            self._retry_at = now + (error.retry_after or backoff.delay(self._failures))
+            self._telemetry.unavailable(str(error), self._failures, now - job.began)
+            self._postpone(job, now)
+        except FencedError as error:
+            self._release(error.partitions)
+            self._assignment.fenced(error.partitions, now)
+            self._source.pause(error.partitions & self._assignment.partitions())
+            self._telemetry.fenced(error.partitions)
+            job.gone |= error.partitions
+            self._postpone(job, now)
+        else:
+            self._failures = 0
+            if job.batch:
+                self._wrote(result, now, now - job.began)
+            else:
+                self._claimed(result, job.claimed, now)
+
+    def _postpone(self, job: _Job, now: float) -> None:
+        if job.batch is None:
+            self._assignment.again(self._assignment.current(job.claimed), now)
+            return
+        batch = job.batch.without(job.gone) if job.gone else job.batch
+        self._telemetry.released(job.batch.counts() - batch.counts())
+        self._retry = batch if batch.messages else None
+
+    def _claimed(self, claimed: Claimed, serials: dict[TopicPartition, int], now: float) -> None:
+        starts = {}
+        for key in sorted(self._assignment.current(serials)):
+            claim, state = claimed[key]
+            if reason := gap(claim, state):
+                if self._assignment.hold(key, reason, now):
+                    self._telemetry.held(key, reason, hint([key]))
+            else:
+                self._assignment.flow(key, state.topic_id)
+                starts[key] = claim.position.next_offset
+        self._collector.start(starts)
+        self._source.start(starts)
+        self._written_to |= starts
+        if not self._exactly_once:
+            # A start that is not stored anywhere would be resolved anew after a crash, and could skip records.
+            self._commit(starts)
+        self._paused -= starts.keys()
+        self._telemetry.claimed(starts)
+
+    def _wrote(self, written: Written, now: float, seconds: float) -> None:
+        self._telemetry.wrote(written, seconds)
+        mine = self._assignment.partitions()
+        committed = {key: offset for key, offset in written.next_offsets.items() if key in mine}
+        self._written_to |= committed
+        self._uncommitted |= committed
+        if not self._exactly_once:
+            self._commit(self._uncommitted)
+        if written.failure:
+            raise _fatal(written, written.failure)
+
+    def _commit(self, next_offsets: dict[TopicPartition, int]) -> None:
+        if next_offsets:
+            self._source.commit(next_offsets, wait=not self._exactly_once)
+            self._uncommitted = {k: o for k, o in self._uncommitted.items() if next_offsets.get(k) != o}
+
+    def _release(self, partitions: Collection[TopicPartition]) -> None:
+        """Give the unwritten records of these back: somebody reads them again."""
+        released = self._collector.drop(partitions)
+        if self._retry:
+            kept = self._retry.without(partitions)
+            released += self._retry.counts() - kept.counts()
+            self._retry = kept if kept.messages else None
+        if self._job and self._job.batch:
+            self._job.gone |= set(partitions)
+        self._telemetry.released(released)
+
+    def _reclaim(self, partitions: set[TopicPartition]) -> None:
+        self._release(partitions)
+        self._source.pause(partitions & self._assignment.partitions())
+        self._assignment.again(partitions, self._clock())
+
+    # What is looked at now and then.
+
+    def _look(self, now: float) -> None:
+        """Heartbeat and watchdog at every step; the rest about once a second."""
+        self._telemetry.beat(now)
+        if self._job and now - self._job.began > self._limits.write_deadline:
+            self._telemetry.cut(now - self._job.began)
+            self._interrupt()
+            self._job.began = now
+        if now - self._looked_at < _LOOK_SECONDS:
+            return
+        self._looked_at = now
+        self._commit(self._uncommitted)
+        self._identify(now)
+        if self._assignment.orphaned(now):
+            self._telemetry.trouble("fenced partitions are still ours by Kafka: joining the group anew")
+            self._source.rejoin()
+        ends = {key: self._source.high_watermark(key) for key in self._assignment.partitions(Phase.FLOWING)}
+        self._telemetry.looked(self._assignment, ends, self._written_to, self._paused, self._collector.opened_at)
+
+    def _identify(self, now: float) -> None:
+        """Ask whether a topic was recreated, without waiting: the answer is taken at the next look."""
+        if self._identities is not None:
+            ids, self._identities = self._identities, None
+            try:
+                self._reclaim(self._assignment.recreated(ids()))
+            except UnavailableError as error:
+                self._telemetry.trouble(str(error))
+        elif now - self._identified_at >= _IDENTITY_SECONDS:
+            self._identified_at = now
+            topics = {topic for topic, _ in self._assignment.partitions(Phase.FLOWING)}
+            self._identities = self._cluster.ask_ids(topics)
+
+    def _drain(self) -> None:
+        """Write what was read, for at most the grace; what is left is read again by the next owner."""
+        self._telemetry.draining()
+        self._source.pause(self._assignment.partitions())
+        self._collector.close("drain")
+        deadline = self._clock() + self._limits.shutdown_grace
+        while self._job or self._retry or self._collector.waiting:
+            now = self._clock()
+            if now > deadline:
+                self._telemetry.trouble("shutdown_grace_ms is over: records that were read are left to the next owner")
+                break
+            self._answer(now)
+            self._dispatch(now, claims=False)
+            self._look(now)
+            if self._job:
+                wait([self._job.future], _POLL_SECONDS)
+            self._source.poll(1, 0 if self._job else _POLL_SECONDS)
+        self._release(self._assignment.partitions())
+        self._commit(self._uncommitted)
+
+
+def _fatal(written: Written, failure: Failure) -> FatalError:
+    message = written.batch.messages[failure.ordinal]
+    where = f"{message.topic()} partition {message.partition()} offset {message.offset()}"
+    done = "everything read before it is written, nothing after it"
+    reason = f"{where} could not be handled ({failure.error.stage}): {failure.error.reason[:_TRUNCATE]}; {done}"
+    skip = f"microbatch offsets reset CONFIG --topic {message.topic()} --partition {message.partition()}"
+    advice = f"Mend the table or the mapping and start again, or skip the record: {skip} --to {message.offset() + 1}"
+    return FatalError(reason, advice)

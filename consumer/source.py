@@ -1,102 +1,252 @@
-"""The only module that consumes with confluent_kafka. Every call is made by one thread, the owner."""
+"""The only module that consumes with confluent_kafka. Every call is made by one thread, the owner.
+
+Nothing that runs inside a callback raises: an exception out of `consume()` drops records that were fetched already
+while the position has moved on (confluent-kafka-python, all versions up to 2.16.1, measured).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import logging
+import threading
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Protocol
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from consumer.errors import FatalError, UnavailableError
+from consumer.errors import FatalError
 from consumer.errors import TopicPartition as Coordinates
+from consumer.record import Message
 
-Partitions = frozenset[Coordinates]
-_TIMEOUT = 5.0
+_CLOSE_SECONDS = 10.0
+DEFAULTS = {
+    "partition.assignment.strategy": "cooperative-sticky",
+    # The default of 1 s stops fetching a partition whose queue is full for that long: 113 k records/s against 951 k.
+    "fetch.queue.backoff.ms": 50,
+    # 64 MiB by default, for each process; records come as Python objects on top.
+    "queued.max.messages.kbytes": 32768,
+    # Without it a corrupt batch stalls its partition without a word (librdkafka #5581).
+    "check.crcs": True,
+}
+FIXED = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    # A position that Kafka does not hold is ours to judge: any other value skips or repeats records silently.
+    "auto.offset.reset": "error",
+}
+# Settings of the group that KIP-848 moved to the broker: the client refuses them with `group.protocol: consumer`.
+_CLASSIC_ONLY = {"partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms"}
+_IGNORED = {KafkaError._PARTITION_EOF, KafkaError._MAX_POLL_EXCEEDED}
+_FORBIDDEN = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError._AUTHENTICATION,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+}
+_IMPOSSIBLE = {
+    KafkaError._FATAL,
+    KafkaError.INVALID_SESSION_TIMEOUT,
+    KafkaError.INCONSISTENT_GROUP_PROTOCOL,
+    KafkaError.FENCED_INSTANCE_ID,
+    KafkaError.UNSUPPORTED_VERSION,
+}
+
+
+class Listener(Protocol):
+    """Who is told of the partitions that come and go, from inside `poll` and `close`; must not raise nor block long."""
+
+    def assigned(self, partitions: frozenset[Coordinates]) -> None:
+        """These have come, and do not flow yet: `Source.start` makes them."""
+
+    def revoked(self, partitions: frozenset[Coordinates]) -> None:
+        """These will go when this returns: the last chance to finish what is being written of them."""
+
+    def lost(self, partitions: frozenset[Coordinates]) -> None:
+        """These have gone already, to somebody else perhaps."""
+
+    def out_of_range(self, partition: Coordinates) -> None:
+        """Kafka does not hold the next record of this partition."""
+
+    def trouble(self, reason: str) -> None:
+        """The client reports an error that it goes on to mend by itself."""
+
+
+class Source(Protocol):
+    """A member of a consumer group: what the pipeline needs of Kafka. One thread makes all calls."""
+
+    def open(self, listener: Listener) -> None:
+        """Join the group."""
+
+    def poll(self, records: int, timeout: float) -> list[Message]:
+        """At most `records` records, after at most `timeout` seconds; the listener is called in here.
+
+        Raises FatalError when the client cannot go on: the position is unknown then, nothing more may be committed.
+        """
+
+    def start(self, positions: Mapping[Coordinates, int]) -> None:
+        """Let these partitions flow from these next offsets."""
+
+    def pause(self, partitions: Collection[Coordinates]) -> None:
+        """Stop fetching these; polling goes on."""
+
+    def resume(self, partitions: Collection[Coordinates]) -> None:
+        """Fetch these again from where they were paused."""
+
+    def commit(self, next_offsets: Mapping[Coordinates, int], wait: bool) -> None:
+        """Tell the group's offsets to Kafka. `wait`: return when it is done; raises UnavailableError if it failed."""
+
+    def high_watermark(self, partition: Coordinates) -> int | None:
+        """The end of the partition as last heard, without asking; None if not heard yet."""
+
+    def rejoin(self) -> None:
+        """Leave the group and join it again."""
+
+    def close(self) -> None:
+        """Leave the group; at most 10 s."""
 
 
 class KafkaSource:
-    """A member of a consumer group. Assigned partitions start paused; `start_at` makes them flow."""
+    """Source on a real cluster. Assigned partitions start paused."""
 
-    def __init__(
-        self,
-        properties: dict[str, Any],
-        topics: list[str],
-        on_assigned: Callable[[Partitions], None],
-        on_revoked: Callable[[Partitions], None],
-    ) -> None:
-        self._on_assigned, self._on_revoked = on_assigned, on_revoked
+    def __init__(self, properties: Mapping[str, Any], topics: list[str]) -> None:
+        self._properties, self._topics = dict(properties), topics
+        classic = self._properties.get("group.protocol", "classic") == "classic"
+        defaults = {k: v for k, v in DEFAULTS.items() if classic or k not in _CLASSIC_ONLY}
+        self._properties = defaults | self._properties | FIXED
+        strategy = str(self._properties.get("partition.assignment.strategy", "cooperative"))
+        self._incremental = not classic or strategy.startswith("cooperative")
         self._failure: BaseException | None = None
-        defaults = {"partition.assignment.strategy": "cooperative-sticky", "fetch.queue.backoff.ms": 50}
-        fixed = {"enable.auto.commit": False, "enable.auto.offset.store": False, "auto.offset.reset": "error"}
-        self._consumer = Consumer(defaults | properties | fixed)
-        self._consumer.subscribe(topics, on_assign=self._assign, on_revoke=self._revoke, on_lost=self._revoke)
 
-    def poll(self, records: int, timeout: float) -> list[Any]:
-        """At most `records` records, after at most `timeout` seconds; rebalance callbacks run in here.
+    def open(self, listener: Listener) -> None:
+        """See Source.open. Raises FatalError when librdkafka refuses the properties."""
+        self._listener = listener
+        callbacks = {"error_cb": self._guarded(self._on_error), "on_commit": self._guarded(self._on_commit)}
+        try:
+            self._consumer = Consumer(self._properties | callbacks, logger=logging.getLogger("kafka"))
+        except KafkaException as error:
+            hint = "Mend the property under `kafka:`; the list is librdkafka's CONFIGURATION.md."
+            raise FatalError(f"librdkafka refused the settings: {error.args[0].str()}", hint) from None
+        self._subscribe()
 
-        Raises FatalError when the client says that it cannot go on, or when a callback failed: the position is
-        unknown then (an exception inside `consume` drops what was fetched), so nothing more may be committed.
-        """
-        messages = self._consumer.consume(records, timeout)
+    def poll(self, records: int, timeout: float) -> list[Message]:
+        """See Source.poll."""
+        try:
+            messages: list[Any] = self._consumer.consume(records, timeout)
+        except KafkaException as error:
+            hint = "Restart the daemon; if it happens again, look at the broker's log."
+            raise FatalError(f"Kafka: {error.args[0].str()}", hint) from error
         if self._failure:
             raise self._failure
-        errors = [error for message in messages if (error := message.error()) is not None]
-        for error in errors:
-            self._judge(error)
-        return [message for message in messages if message.error() is None] if errors else messages
+        if all(message.error() is None for message in messages):
+            return messages
+        for message in messages:
+            if (failure := message.error()) is not None:
+                self._judge(failure, message)
+        return [message for message in messages if message.error() is None]
 
-    def starts(self, partitions: Partitions) -> dict[Coordinates, int]:
-        """Where Kafka would start each: the group's committed offset, else the first that is held.
-
-        Raises UnavailableError when the broker does not answer in time.
-        """
-        try:
-            asked = [TopicPartition(*key) for key in sorted(partitions)]
-            found = {}
-            for item in self._consumer.committed(asked, timeout=_TIMEOUT):
-                low, _ = self._consumer.get_watermark_offsets(TopicPartition(item.topic, item.partition), _TIMEOUT)
-                found[item.topic, item.partition] = item.offset if item.offset >= 0 else low
-        except KafkaException as error:
-            raise UnavailableError(f"Kafka did not tell where to start: {error.args[0].str()}") from error
-        return found
-
-    def start_at(self, offsets: dict[Coordinates, int]) -> None:
-        """Read these partitions from these offsets on."""
-        for (topic, partition), offset in offsets.items():
+    def start(self, positions: Mapping[Coordinates, int]) -> None:
+        """See Source.start."""
+        for (topic, partition), offset in positions.items():
             self._consumer.seek(TopicPartition(topic, partition, offset))
-        self._consumer.resume([TopicPartition(*key) for key in offsets])
+        self.resume(positions)
 
-    def pause(self, partitions: Partitions) -> None:
-        """Stop fetching these; polling goes on."""
+    def pause(self, partitions: Collection[Coordinates]) -> None:
+        """See Source.pause."""
         self._consumer.pause([TopicPartition(*key) for key in partitions])
 
-    def commit(self, offsets: dict[Coordinates, int]) -> None:
-        """Tell Kafka, for lag tools only: the sink's own offsets decide."""
-        self._consumer.commit(offsets=[TopicPartition(*key, offset) for key, offset in offsets.items()])
+    def resume(self, partitions: Collection[Coordinates]) -> None:
+        """See Source.resume."""
+        self._consumer.resume([TopicPartition(*key) for key in partitions])
+
+    def commit(self, next_offsets: Mapping[Coordinates, int], wait: bool) -> None:
+        """See Source.commit. Asynchronous failures reach the listener as trouble."""
+        offsets = [TopicPartition(*key, offset) for key, offset in next_offsets.items()]
+        try:
+            if wait:
+                self._consumer.commit(offsets=offsets, asynchronous=False)
+            else:
+                self._consumer.commit(offsets=offsets)
+        except KafkaException as error:
+            # Never a reason to stop: the next commit carries newer offsets, and a repeat is what at-least-once means.
+            self._listener.trouble(f"offsets were not committed to Kafka: {error.args[0].str()}")
+
+    def high_watermark(self, partition: Coordinates) -> int | None:
+        """See Source.high_watermark."""
+        _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
+        return high if high >= 0 else None
+
+    def rejoin(self) -> None:
+        """See Source.rejoin."""
+        self._consumer.unsubscribe()
+        self._subscribe()
 
     def close(self) -> None:
-        """Leave the group."""
-        self._consumer.close()
+        """See Source.close. On a thread of its own, because librdkafka's close can hang (its issue #1667)."""
+        closing = threading.Thread(target=self._consumer.close, daemon=True, name="kafka-close")
+        closing.start()
+        closing.join(_CLOSE_SECONDS)
 
-    def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        try:
-            cooperative = [TopicPartition(p.topic, p.partition, OFFSET_BEGINNING) for p in partitions]
-            consumer.incremental_assign(cooperative)
-            consumer.pause(cooperative)
-            self._on_assigned(frozenset((p.topic, p.partition) for p in partitions))
-        except BaseException as error:  # noqa: BLE001 - raised again by poll: out of a callback it would drop records
-            self._failure = error
+    def _subscribe(self) -> None:
+        self._consumer.subscribe(
+            self._topics,
+            on_assign=self._guarded(self._on_assign),
+            on_revoke=self._guarded(self._on_revoke),
+            on_lost=self._guarded(self._on_lost),
+        )
 
-    def _revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        try:
-            self._on_revoked(frozenset((p.topic, p.partition) for p in partitions))
-            consumer.incremental_unassign(partitions)
-        except BaseException as error:  # noqa: BLE001 - raised again by poll: out of a callback it would drop records
-            self._failure = error
+    def _guarded(self, callback: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: Any) -> None:
+            try:
+                callback(*arguments)
+            except BaseException as error:  # noqa: BLE001 - raised again by poll: out of a callback it drops records
+                self._failure = error
 
-    def _judge(self, error: KafkaError) -> None:
-        if error.code() == KafkaError._PARTITION_EOF:
+        return call
+
+    def _on_assign(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        # From the beginning and paused: where it really starts is known only when the sink has answered the claim.
+        starts = [TopicPartition(p.topic, p.partition, OFFSET_BEGINNING) for p in partitions]
+        (self._consumer.incremental_assign if self._incremental else self._consumer.assign)(starts)
+        self._consumer.pause(starts)
+        self._listener.assigned(_coordinates(partitions))
+
+    def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._listener.revoked(_coordinates(partitions))
+        self._unassign(partitions)
+
+    def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._listener.lost(_coordinates(partitions))
+        self._unassign(partitions)
+
+    def _unassign(self, partitions: list[TopicPartition]) -> None:
+        if self._incremental:
+            self._consumer.incremental_unassign(partitions)
+        else:
+            self._consumer.unassign()
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() in _FORBIDDEN:
+            self._judge(error, None)
+        self._listener.trouble(f"Kafka: {error.str()}")
+
+    def _on_commit(self, error: KafkaError | None, _: list[TopicPartition]) -> None:
+        if error is not None:
+            self._listener.trouble(f"offsets were not committed to Kafka: {error.str()}")
+
+    def _judge(self, error: KafkaError, message: Any) -> None:
+        code = error.code()
+        if code in _IGNORED:
             return
-        if error.fatal() or error.code() in {KafkaError._AUTO_OFFSET_RESET, KafkaError._FATAL}:
-            hint = "Kafka no longer holds the next record, or the client cannot go on; look at the topic's retention."
-            raise FatalError(f"Kafka: {error.str()}", hint)
+        if code == KafkaError._AUTO_OFFSET_RESET:
+            self._listener.out_of_range((message.topic(), message.partition()))
+        elif code in _FORBIDDEN:
+            hint = "Give the user READ on the topics and the group, or mend security.* and sasl.* under `kafka:`."
+            raise FatalError(f"Kafka refuses access: {error.str()}", hint)
+        elif error.fatal() or code in _IMPOSSIBLE:
+            raise FatalError(f"Kafka: the client cannot go on: {error.str()}", "Mend the settings under `kafka:`.")
+        else:
+            self._listener.trouble(f"Kafka: {error.str()}")
+
+
+def _coordinates(partitions: list[TopicPartition]) -> frozenset[Coordinates]:
+    return frozenset((p.topic, p.partition) for p in partitions)

@@ -2,54 +2,115 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from hypothesis import given
+from hypothesis import strategies as st
 
-from consumer.batch import Batch, BatchPolicy
+from consumer.batch import Batch, BatchPolicy, Collector
+from tests.fake_kafka import MemoryMessage
 
-
-@dataclass
-class FakeMessage:
-    p: int
-    o: int
-    v: bytes = b"x"
-
-    def topic(self) -> str:
-        return "t"
-
-    def partition(self) -> int:
-        return self.p
-
-    def offset(self) -> int:
-        return self.o
-
-    def value(self) -> bytes:
-        return self.v
+A, B = ("t", 0), ("t", 1)
 
 
-def test_next_offsets_are_one_past_the_last_record_of_each_partition() -> None:
-    """A committed offset is the next one to read."""
-    batch = Batch()
-    batch.add([FakeMessage(0, 4), FakeMessage(1, 9), FakeMessage(0, 7)], now=0)
-    assert batch.next_offsets == {("t", 0): 8, ("t", 1): 10}
+def record(partition: int, offset: int, value: bytes = b"x") -> MemoryMessage:
+    return MemoryMessage("t", partition, offset, value)
 
 
-def test_the_reason_for_closing_is_the_bound_that_was_reached() -> None:
-    """Records before bytes before time; an empty batch never closes."""
-    policy = BatchPolicy(max_records=2, max_bytes=10, max_wait_ms=500)
-    batch = Batch()
-    assert batch.trigger(policy, now=99) is None
-    batch.add([FakeMessage(0, 0)], now=1)
-    assert batch.trigger(policy, now=1.4) is None
-    assert batch.trigger(policy, now=1.5) == "wait"
-    batch.add([FakeMessage(0, 1, b"x" * 20)], now=1)
-    assert batch.trigger(policy, now=1) == "records"
-    assert batch.trigger(BatchPolicy(3, 10, 500), now=1) == "bytes"
+def collector(policy: BatchPolicy = BatchPolicy(), a: int = 0, b: int = 0) -> Collector:
+    made = Collector(policy)
+    made.start({A: a, B: b})
+    return made
 
 
-def test_records_of_a_partition_that_went_away_leave_the_batch() -> None:
-    """Nothing of a revoked partition is written or committed."""
-    batch = Batch()
-    batch.add([FakeMessage(0, 4), FakeMessage(1, 9)], now=0)
-    kept = batch.without(frozenset({("t", 0)}))
-    assert kept.next_offsets == {("t", 1): 10}
-    assert len(kept.messages) == 1
+def test_a_batch_knows_where_it_starts_and_the_next_offset_of_each_partition() -> None:
+    """Offsets may have holes: the start is where we stood, not the first record."""
+    made = collector(a=4)
+    made.add([record(0, 6), record(1, 9), record(0, 7)], now=0)
+    made.close("drain")
+    batch = made.take(0)
+    assert batch is not None
+    assert (batch.starts, batch.next_offsets) == ({A: 4, B: 0}, {A: 8, B: 10})
+
+
+def test_the_trigger_is_the_bound_that_was_reached_first() -> None:
+    """Records, bytes or time; an empty batch never closes."""
+    made = collector(BatchPolicy(max_records=3, max_bytes=10, max_wait_ms=500))
+    assert made.take(99) is None
+    made.add([record(0, 0)], now=1)
+    assert made.take(1.4) is None
+    assert made.wait(1.4) is not None
+    assert made.take(1.5).trigger == "wait"  # type: ignore[union-attr]
+    made.add([record(0, n) for n in (1, 2, 3)], now=2)
+    assert made.take(2).trigger == "records"  # type: ignore[union-attr]
+    made.add([record(0, 4, b"x" * 6), record(0, 5, b"x" * 6)], now=3)
+    first = made.take(3)
+    assert first is not None
+    assert (first.trigger, len(first.messages)) == ("bytes", 1)
+
+
+def test_a_record_above_the_bytes_is_a_batch_of_its_own() -> None:
+    """It is neither lost nor does it drag others along."""
+    made = collector(BatchPolicy(max_bytes=10))
+    made.add([record(0, 0), record(0, 1, b"x" * 50), record(0, 2)], now=0)
+    assert [len(b.messages) for b in iter(lambda: made.take(0), None)] == [1, 1]
+    assert made.records == {"t": 1}
+
+
+def test_records_of_partitions_that_do_not_flow_and_repeats_are_left_out() -> None:
+    """Whoever owns them reads them again."""
+    made = collector(a=5)
+    counts = made.add([record(0, 4), record(0, 5), record(7, 0), record(1, 0)], now=0)
+    assert counts == {"t": 2}
+
+
+def test_records_of_a_partition_that_went_away_leave_every_batch() -> None:
+    """Nothing of it is written; the others stay in order."""
+    made = collector(BatchPolicy(max_records=2))
+    made.add([record(0, 0), record(1, 0), record(0, 1), record(1, 1), record(1, 2)], now=0)
+    assert made.drop([A]) == {"t": 2}
+    made.close("drain")
+    batches = list(iter(lambda: made.take(0), None))
+    assert [m.offset() for b in batches for m in b.messages] == [0, 1, 2]
+    assert all(b.next_offsets.keys() == {B} for b in batches)
+
+
+def test_records_that_were_committed_already_leave_a_batch_that_is_tried_again() -> None:
+    """The stored next offset says which."""
+    made = collector()
+    made.add([record(0, 0), record(0, 1), record(1, 0)], now=0)
+    made.close("drain")
+    batch = made.take(0)
+    assert batch is not None
+    assert batch.skip({A: 1, B: 0}) == {"t": 1}
+    assert [(m.partition(), m.offset()) for m in batch.messages] == [(0, 1), (1, 0)]
+    assert batch.starts == {A: 1, B: 0}
+
+
+polls = st.lists(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 30)), max_size=12), max_size=12)
+
+
+@given(polls, st.integers(1, 7), st.integers(1, 60))
+def test_batches_are_a_bounded_partition_of_what_was_read(
+    sizes: list[list[tuple[int, int]]], max_records: int, max_bytes: int
+) -> None:
+    """Every record once, in order, each batch within both bounds and joined to the one before."""
+    made = Collector(BatchPolicy(max_records, max_bytes, 0))
+    made.start({A: 0, B: 0})
+    offsets = [0, 0]
+    read: list[MemoryMessage] = []
+    batches: list[Batch] = []
+    for poll in sizes:
+        messages = []
+        for partition, size in poll:
+            messages.append(record(partition, offsets[partition], b"x" * size))
+            offsets[partition] += 1
+        read += messages
+        assert sum(made.add(messages, 0).values()) == len(messages)
+        batches += iter(lambda: made.take(0), None)
+    assert [m for batch in batches for m in batch.messages] == read
+    position = {A: 0, B: 0}
+    for batch in batches:
+        assert len(batch.messages) <= max_records
+        assert batch.size <= max_bytes or len(batch.messages) == 1
+        assert batch.starts == {key: position[key] for key in batch.starts}
+        position |= batch.next_offsets
+        assert batch.counts() == {"t": len(batch.messages)}

@@ -1,0 +1,119 @@
+"""What Kafka holds of the partitions: ends, committed offsets, identity. Asked by an admin client, from any thread."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+
+from consumer.errors import TopicPartition as Coordinates
+from consumer.errors import UnavailableError
+
+Start = Literal["earliest", "latest"] | datetime.datetime
+_TIMEOUT = 5.0
+_EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_SHARED = (
+    "bootstrap.servers", "client.", "security.", "sasl.", "ssl.", "enable.ssl", "https.", "socket.", "broker.",
+    "metadata.", "topic.metadata.", "reconnect.", "api.", "enable.sasl", "debug", "log", "test.mock",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """One partition as Kafka has it now: the offsets `low` <= o < `high` are held.
+
+    `committed` is the group's next offset in Kafka, None without one. `topic_id` is "" where the broker tells none.
+    """
+
+    low: int
+    high: int
+    committed: int | None
+    cluster_id: str
+    topic_id: str
+
+
+class Cluster(Protocol):
+    """What the pipeline asks of a Kafka cluster, from any thread. Every call raises UnavailableError."""
+
+    def states(self, partitions: Collection[Coordinates]) -> dict[Coordinates, LogState]:
+        """The partitions as they are now."""
+
+    def start(self, start: Start, states: Mapping[Coordinates, LogState]) -> dict[Coordinates, int]:
+        """Where partitions without any offset start; a time later than every record means the end."""
+
+    def ask_ids(self, topics: Collection[str]) -> Callable[[], dict[str, str]]:
+        """Ask now, without waiting, for the ids of topics; the function returned waits for the answer."""
+
+
+class KafkaCluster:
+    """Cluster over an admin client of its own; a call ends within seconds, with an answer or UnavailableError."""
+
+    def __init__(self, properties: Mapping[str, Any], group_id: str) -> None:
+        shared = {name: value for name, value in properties.items() if name.startswith(_SHARED)}
+        self._admin = AdminClient(shared, logger=logging.getLogger("kafka"))
+        self._group = group_id
+        self._anonymous = False
+
+    def states(self, partitions: Collection[Coordinates]) -> dict[Coordinates, LogState]:
+        """See Cluster.states."""
+        cluster = self.cluster_id()
+        low = self.offsets(partitions, _EARLIEST)
+        high = self.offsets(partitions, _LATEST)
+        committed = self._committed(partitions)
+        ids = self.ask_ids({topic for topic, _ in partitions})()
+        return {k: LogState(low[k], high[k], committed.get(k), cluster, ids.get(k[0], "")) for k in partitions}
+
+    def offsets(self, partitions: Collection[Coordinates], spec: OffsetSpec) -> dict[Coordinates, int]:
+        """The offset that `spec` means in each partition; -1 where a time is later than every record."""
+        asked = {TopicPartition(*key): spec for key in sorted(partitions)}
+        futures = self._admin.list_offsets(asked, request_timeout=_TIMEOUT)
+        return {(p.topic, p.partition): _answer(future).offset for p, future in futures.items()}
+
+    def start(self, start: Start, states: Mapping[Coordinates, LogState]) -> dict[Coordinates, int]:
+        """See Cluster.start."""
+        if start == "earliest":
+            return {key: state.low for key, state in states.items()}
+        if isinstance(start, datetime.datetime):
+            spec = OffsetSpec.for_timestamp(int(start.timestamp() * 1000))
+            found = self.offsets(states, spec)
+            return {key: found[key] if found[key] >= 0 else state.high for key, state in states.items()}
+        return {key: state.high for key, state in states.items()}
+
+    def ask_ids(self, topics: Collection[str]) -> Callable[[], dict[str, str]]:
+        """See Cluster.ask_ids; a topic whose broker tells no id (KIP-516) is left out."""
+        if self._anonymous or not topics:
+            return dict
+        futures = self._admin.describe_topics(TopicCollection(sorted(topics)), request_timeout=_TIMEOUT)
+        return lambda: {topic: str(_answer(future).topic_id) for topic, future in futures.items()}
+
+    def cluster_id(self) -> str:
+        """The cluster's id; "" where it has none."""
+        try:
+            cluster = self._admin.list_topics(timeout=_TIMEOUT).cluster_id or ""
+        except KafkaException as error:
+            raise UnavailableError(f"Kafka does not answer: {error.args[0].str()}") from error
+        # librdkafka's mock (its own name for itself, rdkafka_mock.c) never answers describe_topics.
+        self._anonymous = cluster.startswith("mockCluster")
+        return cluster
+
+    def _committed(self, partitions: Collection[Coordinates]) -> dict[Coordinates, int]:
+        asked = ConsumerGroupTopicPartitions(self._group, [TopicPartition(*key) for key in sorted(partitions)])
+        (future,) = self._admin.list_consumer_group_offsets([asked], request_timeout=_TIMEOUT).values()
+        answered = _answer(future).topic_partitions
+        return {(p.topic, p.partition): p.offset for p in answered if p.offset >= 0 and p.error is None}
+
+
+def _answer(future: Future[Any]) -> Any:
+    try:
+        return future.result(_TIMEOUT + 1)
+    except TimeoutError:
+        raise UnavailableError("Kafka does not answer in time") from None
+    except KafkaException as error:
+        raise UnavailableError(f"Kafka: {error.args[0].str()}") from error

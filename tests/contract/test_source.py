@@ -1,0 +1,216 @@
+"""What a Source and a Cluster promise, held against the fake and against a real Kafka in both group protocols."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from consumer.cluster import Cluster, KafkaCluster
+from consumer.source import KafkaSource, Source
+from tests.fake_kafka import MemoryBroker, MemoryCluster, MemorySource
+
+Key = tuple[str, int]
+
+
+@dataclass
+class Notes:
+    """A listener that keeps what it was told."""
+
+    owned: set[Key] = field(default_factory=set)
+    revoked_once: set[Key] = field(default_factory=set)
+    gone_out_of_range: list[Key] = field(default_factory=list)
+
+    def assigned(self, partitions: frozenset[Key]) -> None:
+        self.owned |= partitions
+
+    def revoked(self, partitions: frozenset[Key]) -> None:
+        self.owned -= partitions
+        self.revoked_once |= partitions
+
+    def lost(self, partitions: frozenset[Key]) -> None:
+        self.owned -= partitions
+
+    def out_of_range(self, partition: Key) -> None:
+        self.gone_out_of_range.append(partition)
+
+    def trouble(self, reason: str) -> None:
+        print(reason)
+
+
+@dataclass
+class World:
+    """One topic of two partitions, and how to join a group on it."""
+
+    topic: str
+    join: Callable[[], Source]
+    cluster: Cluster
+    produce: Callable[[int, int], None]
+    delete_before: Callable[[int, int], None]
+    opened: list[Source] = field(default_factory=list)
+
+    def open(self) -> tuple[Source, Notes]:
+        source, notes = self.join(), Notes()
+        source.open(notes)
+        self.opened.append(source)
+        return source, notes
+
+    def keys(self) -> set[Key]:
+        return {(self.topic, 0), (self.topic, 1)}
+
+
+def memory_world() -> World:
+    broker = MemoryBroker({"t": 2})
+
+    def produce(partition: int, count: int) -> None:
+        for number in range(count):
+            broker.produce("t", partition, b"%d" % number)
+
+    return World(
+        "t",
+        lambda: MemorySource(broker, "g", ["t"]),
+        MemoryCluster(broker, "g"),
+        produce,
+        lambda partition, offset: broker.delete_before("t", partition, offset),
+    )
+
+
+def kafka_world(bootstrap: str, protocol: str) -> World:
+    topic = f"source-{uuid.uuid4().hex[:8]}"
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.create_topics([NewTopic(topic, 2, 1)])[topic].result()
+    properties: dict[str, Any] = {"bootstrap.servers": bootstrap, "group.id": topic, "group.protocol": protocol}
+    if protocol == "classic":
+        properties |= {"session.timeout.ms": 6000, "heartbeat.interval.ms": 300}
+
+    def produce(partition: int, count: int) -> None:
+        producer = Producer({"bootstrap.servers": bootstrap})
+        for number in range(count):
+            producer.produce(topic, b"%d" % number, partition=partition)
+        assert producer.flush(30) == 0
+
+    def delete_before(partition: int, offset: int) -> None:
+        (future,) = admin.delete_records([TopicPartition(topic, partition, offset)]).values()
+        future.result()
+
+    return World(
+        topic, lambda: KafkaSource(properties, [topic]), KafkaCluster(properties, topic), produce, delete_before
+    )
+
+
+@pytest.fixture(params=["memory", "classic", "consumer"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    made = memory_world() if request.param == "memory" else kafka_world(request.getfixturevalue("kafka"), request.param)
+    yield made
+    for source in made.opened:
+        source.close()
+
+
+def until(condition: Callable[[], bool], *sources: Source, deadline: float = 30) -> list[Any]:
+    """Poll the sources until the condition holds; returns what they read."""
+    end = time.monotonic() + deadline
+    read: list[Any] = []
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        for source in sources:
+            read += source.poll(100, 0.05)
+    return read
+
+
+def read_until(source: Source, count: int, deadline: float = 30) -> list[Any]:
+    """Poll until so many records were read."""
+    read: list[Any] = []
+    end = time.monotonic() + deadline
+    while len(read) < count:
+        assert time.monotonic() < end, f"only {len(read)} of {count} came"
+        read += source.poll(100, 0.05)
+    return read
+
+
+def test_assigned_partitions_do_not_flow_until_started(world: World) -> None:
+    """What is read before the claim could be somebody else's."""
+    world.produce(0, 5)
+    source, notes = world.open()
+    read = until(lambda: notes.owned == world.keys(), source)
+    read += [m for _ in range(10) for m in source.poll(100, 0.05)]
+    assert read == []
+
+
+def test_a_started_partition_flows_from_the_given_offset_in_order(world: World) -> None:
+    """The sink's offset decides, whatever Kafka would have chosen."""
+    world.produce(0, 10)
+    source, notes = world.open()
+    until(lambda: notes.owned == world.keys(), source)
+    source.start({(world.topic, 0): 4, (world.topic, 1): 0})
+    assert [m.offset() for m in read_until(source, 6)] == [4, 5, 6, 7, 8, 9]
+
+
+def test_pause_keeps_the_place(world: World) -> None:
+    """After resume not one record is missing or repeated."""
+    world.produce(0, 3)
+    source, notes = world.open()
+    until(lambda: notes.owned == world.keys(), source)
+    source.start({(world.topic, 0): 0, (world.topic, 1): 0})
+    first = read_until(source, 3)
+    source.pause([(world.topic, 0)])
+    world.produce(0, 3)
+    assert [m for _ in range(6) for m in source.poll(100, 0.05)] == []
+    source.resume([(world.topic, 0)])
+    assert [m.offset() for m in [*first, *read_until(source, 3)]] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_second_member_takes_its_share_and_gives_it_back(world: World) -> None:
+    """Each partition has one owner; the first is told before it loses any."""
+    first, kept = world.open()
+    until(lambda: kept.owned == world.keys(), first)
+    second, got = world.open()
+    until(lambda: len(kept.owned) == 1 and len(got.owned) == 1, first, second)
+    assert kept.owned | got.owned == world.keys()
+    assert got.owned <= kept.revoked_once
+    second.close()
+    world.opened.remove(second)
+    until(lambda: kept.owned == world.keys(), first)
+
+
+def test_committed_offsets_are_what_the_cluster_tells(world: World) -> None:
+    """So lag tools see how far the daemon is."""
+    world.produce(1, 3)
+    source, notes = world.open()
+    until(lambda: notes.owned == world.keys(), source)
+    source.commit({(world.topic, 1): 2}, wait=True)
+    state = world.cluster.states([(world.topic, 1)])[world.topic, 1]
+    assert (state.low, state.high, state.committed) == (0, 3, 2)
+    assert state.cluster_id
+    assert world.cluster.ask_ids([world.topic])() == {world.topic: state.topic_id}
+
+
+def test_a_position_that_kafka_does_not_hold_is_told_and_never_skipped(world: World) -> None:
+    """Retention must not lose records silently."""
+    world.produce(0, 10)
+    world.delete_before(0, 6)
+    source, notes = world.open()
+    until(lambda: notes.owned == world.keys(), source)
+    source.start({(world.topic, 0): 2, (world.topic, 1): 0})
+    read = until(lambda: notes.gone_out_of_range == [(world.topic, 0)], source)
+    assert read == []
+    assert world.cluster.states([(world.topic, 0)])[world.topic, 0].low == 6
+
+
+def test_records_carry_their_coordinates(world: World) -> None:
+    """Topic, partition and offset are what everything else rests on."""
+    world.produce(1, 2)
+    source, notes = world.open()
+    until(lambda: notes.owned == world.keys(), source)
+    source.start({(world.topic, 0): 0, (world.topic, 1): 0})
+    read = read_until(source, 2)
+    assert [(m.topic(), m.partition(), m.offset(), m.value()) for m in read] == [
+        (world.topic, 1, 0, b"0"),
+        (world.topic, 1, 1, b"1"),
+    ]
+    assert len(read[0]) == 1
