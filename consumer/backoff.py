@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 
 def delay(attempt: int, random: Callable[[], float] = random.random, base: float = 0.1, cap: float = 30.0) -> float:
@@ -13,3 +14,20 @@ def delay(attempt: int, random: Callable[[], float] = random.random, base: float
     (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
     """
     return random() * min(cap, base * 2.0 ** min(attempt, 30))
+
+
+@dataclass(slots=True)
+class Backoff:
+    """When one kind of work may be tried again, after how many failures in a row. Monotonic seconds."""
+
+    failures: int = 0
+    until: float = 0.0
+
+    def failed(self, now: float, retry_after: float | None = None) -> None:
+        """It failed again; `retry_after` is the wait that the other side asked for."""
+        self.failures += 1
+        self.until = now + (delay(self.failures) if retry_after is None else retry_after)
+
+    def succeeded(self) -> None:
+        """It works."""
+        self.failures, self.until = 0, 0.0

@@ -48,8 +48,8 @@ class Cluster(Protocol):
     def start(self, start: Start, states: Mapping[Coordinates, LogState]) -> dict[Coordinates, int]:
         """Where partitions without any offset start; a time later than every record means the end."""
 
-    def ask_ids(self, topics: Collection[str]) -> Callable[[], dict[str, str]]:
-        """Ask now, without waiting, for the ids of topics; the function returned waits for the answer."""
+    def ask_ids(self, topics: Collection[str]) -> Callable[[], dict[str, str] | None]:
+        """Ask for the ids of topics, without waiting: the function returned gives them, or None while they are out."""
 
 
 class KafkaCluster:
@@ -67,7 +67,7 @@ class KafkaCluster:
         low = self.offsets(partitions, _EARLIEST)
         high = self.offsets(partitions, _LATEST)
         committed = self._committed(partitions)
-        ids = self.ask_ids({topic for topic, _ in partitions})()
+        ids = _ids(self._ask_ids({topic for topic, _ in partitions}))
         return {k: LogState(low[k], high[k], committed.get(k), cluster, ids.get(k[0], "")) for k in partitions}
 
     def offsets(self, partitions: Collection[Coordinates], spec: OffsetSpec) -> dict[Coordinates, int]:
@@ -86,12 +86,10 @@ class KafkaCluster:
             return {key: found[key] if found[key] >= 0 else state.high for key, state in states.items()}
         return {key: state.high for key, state in states.items()}
 
-    def ask_ids(self, topics: Collection[str]) -> Callable[[], dict[str, str]]:
+    def ask_ids(self, topics: Collection[str]) -> Callable[[], dict[str, str] | None]:
         """See Cluster.ask_ids; a topic whose broker tells no id (KIP-516) is left out."""
-        if self._anonymous or not topics:
-            return dict
-        futures = self._admin.describe_topics(TopicCollection(sorted(topics)), request_timeout=_TIMEOUT)
-        return lambda: {topic: str(_answer(future).topic_id) for topic, future in futures.items()}
+        futures = self._ask_ids(topics)
+        return lambda: _ids(futures) if all(future.done() for future in futures.values()) else None
 
     def cluster_id(self) -> str:
         """The cluster's id; "" where it has none."""
@@ -103,11 +101,22 @@ class KafkaCluster:
         self._anonymous = cluster.startswith("mockCluster")
         return cluster
 
+    def _ask_ids(self, topics: Collection[str]) -> dict[str, Future[Any]]:
+        if self._anonymous or not topics:
+            return {}
+        asked = TopicCollection(sorted(topics))
+        futures: dict[str, Future[Any]] = self._admin.describe_topics(asked, request_timeout=_TIMEOUT)
+        return futures
+
     def _committed(self, partitions: Collection[Coordinates]) -> dict[Coordinates, int]:
         asked = ConsumerGroupTopicPartitions(self._group, [TopicPartition(*key) for key in sorted(partitions)])
         (future,) = self._admin.list_consumer_group_offsets([asked], request_timeout=_TIMEOUT).values()
         answered = _answer(future).topic_partitions
         return {(p.topic, p.partition): p.offset for p in answered if p.offset >= 0 and p.error is None}
+
+
+def _ids(futures: Mapping[str, Future[Any]]) -> dict[str, str]:
+    return {topic: str(_answer(future).topic_id) for topic, future in futures.items()}
 
 
 def _answer(future: Future[Any]) -> Any:

@@ -1,7 +1,7 @@
 """The loop; the only place that decides retry, hold or stop.
 
-The owner thread runs it: it polls, always, and hands closed batches to the writer's thread, one at a time. While batch k
-is written, batch k+1 is collected; when that is full too, partitions are paused. A blocked database therefore never
+The owner thread runs it: it polls, always, and hands closed batches to the writer's thread, one at a time. While batch
+k is written, batch k+1 is collected; when that is full too, partitions are paused. A blocked database therefore never
 costs the membership of the group.
 """
 
@@ -14,8 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
-from consumer import backoff
 from consumer.assignment import Assignment, Phase, gap, hint
+from consumer.backoff import Backoff
 from consumer.batch import Batch, BatchPolicy, Collector
 from consumer.cluster import Cluster, LogState, Start
 from consumer.errors import FatalError, FencedError, TopicPartition, UnavailableError
@@ -87,13 +87,13 @@ class Pipeline:
         self._pool = ThreadPoolExecutor(1, "writer")
         self._job: _Job | None = None
         self._retry: Batch | None = None
-        self._failures, self._retry_at = 0, 0.0
+        self._write_backoff, self._claim_backoff = Backoff(), Backoff()
         self._written_to: dict[TopicPartition, int] = {}
         self._uncommitted: dict[TopicPartition, int] = {}
         self._blocked_since: float | None = None
         self._paused: set[TopicPartition] = set()
         self._looked_at = self._identified_at = clock()
-        self._identities: Callable[[], dict[str, str]] | None = None
+        self._identities: Callable[[], dict[str, str] | None] | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Join the group and move records until `stop` is set; then write what was read and leave.
@@ -135,6 +135,10 @@ class Pipeline:
         """See Listener.out_of_range. Claiming again finds the exact gap."""
         self._reclaim({partition})
 
+    def commit_failed(self, reason: str) -> None:
+        """See Listener.commit_failed."""
+        self._telemetry.commit_failed(reason)
+
     def trouble(self, reason: str) -> None:
         """See Listener.trouble."""
         self._telemetry.trouble(reason)
@@ -142,7 +146,6 @@ class Pipeline:
     def _leave(self, partitions: frozenset[TopicPartition], kind: str) -> None:
         self._release(partitions)
         self._assignment.removed(partitions)
-        self._paused -= partitions
         for key in partitions:
             self._uncommitted.pop(key, None)
             self._written_to.pop(key, None)
@@ -168,7 +171,8 @@ class Pipeline:
         if self._job and self._job.claimed:
             return _CLAIM_POLL_SECONDS
         due = self._collector.wait(now)
-        return _POLL_SECONDS if due is None or self._job else min(_POLL_SECONDS, due)
+        busy = self._job or now < self._write_backoff.until
+        return _POLL_SECONDS if due is None or busy else min(_POLL_SECONDS, due)
 
     def _wait(self, now: float) -> list[Any]:
         """A batch is ready and the writer is not: keep the membership, and fetch no more than memory allows."""
@@ -193,10 +197,12 @@ class Pipeline:
 
     def _dispatch(self, now: float, claims: bool = True) -> None:
         """Give the writer its next job: claims first, then the batch that failed, then the next one."""
-        if self._job or now < self._retry_at:
+        if self._job:
             return
-        if claims and (due := self._assignment.to_claim(now)):
+        if claims and now >= self._claim_backoff.until and (due := self._assignment.to_claim(now)):
             self._job = _Job(self._pool.submit(self._claim, frozenset(due)), now, claimed=due)
+        elif now < self._write_backoff.until:
+            return
         elif batch := self._retry or self._collector.take(now):
             self._retry = None
             self._job = _Job(self._pool.submit(self._writer.write, batch), now, batch)
@@ -220,9 +226,9 @@ class Pipeline:
         try:
             result = job.future.result()
         except UnavailableError as error:
-            self._failures += 1
-            self._retry_at = now + (error.retry_after or backoff.delay(self._failures))
-            self._telemetry.unavailable(str(error), self._failures, now - job.began)
+            backoff = self._write_backoff if job.batch else self._claim_backoff
+            backoff.failed(now, error.retry_after)
+            self._telemetry.unavailable(str(error), backoff.failures, now - job.began)
             self._postpone(job, now)
         except FencedError as error:
             self._release(error.partitions)
@@ -232,10 +238,11 @@ class Pipeline:
             job.gone |= error.partitions
             self._postpone(job, now)
         else:
-            self._failures = 0
             if job.batch:
-                self._wrote(result, now, now - job.began)
+                self._write_backoff.succeeded()
+                self._wrote(result, now - job.began)
             else:
+                self._claim_backoff.succeeded()
                 self._claimed(result, job.claimed, now)
 
     def _postpone(self, job: _Job, now: float) -> None:
@@ -256,16 +263,20 @@ class Pipeline:
             else:
                 self._assignment.flow(key, state.topic_id)
                 starts[key] = claim.position.next_offset
+        try:
+            self._source.start(starts)
+        except UnavailableError as error:
+            self._telemetry.trouble(str(error))
+            self._assignment.again(starts, now)
+            return
         self._collector.start(starts)
-        self._source.start(starts)
         self._written_to |= starts
         if not self._exactly_once:
             # A start that is not stored anywhere would be resolved anew after a crash, and could skip records.
             self._commit(starts)
-        self._paused -= starts.keys()
         self._telemetry.claimed(starts)
 
-    def _wrote(self, written: Written, now: float, seconds: float) -> None:
+    def _wrote(self, written: Written, seconds: float) -> None:
         self._telemetry.wrote(written, seconds)
         mine = self._assignment.partitions()
         committed = {key: offset for key, offset in written.next_offsets.items() if key in mine}
@@ -284,6 +295,7 @@ class Pipeline:
     def _release(self, partitions: Collection[TopicPartition]) -> None:
         """Give the unwritten records of these back: somebody reads them again."""
         released = self._collector.drop(partitions)
+        self._paused -= set(partitions)
         if self._retry:
             kept = self._retry.without(partitions)
             released += self._retry.counts() - kept.counts()
@@ -293,6 +305,8 @@ class Pipeline:
         self._telemetry.released(released)
 
     def _reclaim(self, partitions: set[TopicPartition]) -> None:
+        if not partitions:
+            return
         self._release(partitions)
         self._source.pause(partitions & self._assignment.partitions())
         self._assignment.again(partitions, self._clock())
@@ -313,6 +327,7 @@ class Pipeline:
         self._identify(now)
         if self._assignment.orphaned(now):
             self._telemetry.trouble("fenced partitions are still ours by Kafka: joining the group anew")
+            self._assignment.fenced(self._assignment.partitions(Phase.FENCED), now)
             self._source.rejoin()
         ends = {key: self._source.high_watermark(key) for key in self._assignment.partitions(Phase.FLOWING)}
         self._telemetry.looked(self._assignment, ends, self._written_to, self._paused, self._collector.opened_at)
@@ -320,11 +335,14 @@ class Pipeline:
     def _identify(self, now: float) -> None:
         """Ask whether a topic was recreated, without waiting: the answer is taken at the next look."""
         if self._identities is not None:
-            ids, self._identities = self._identities, None
             try:
-                self._reclaim(self._assignment.recreated(ids()))
+                ids = self._identities()
             except UnavailableError as error:
+                ids = {}
                 self._telemetry.trouble(str(error))
+            if ids is not None:
+                self._identities = None
+                self._reclaim(self._assignment.recreated(ids))
         elif now - self._identified_at >= _IDENTITY_SECONDS:
             self._identified_at = now
             topics = {topic for topic, _ in self._assignment.partitions(Phase.FLOWING)}
@@ -336,7 +354,7 @@ class Pipeline:
         self._source.pause(self._assignment.partitions())
         self._collector.close("drain")
         deadline = self._clock() + self._limits.shutdown_grace
-        while self._job or self._retry or self._collector.waiting:
+        while (self._job and self._job.batch) or self._retry or self._collector.waiting:
             now = self._clock()
             if now > deadline:
                 self._telemetry.trouble("shutdown_grace_ms is over: records that were read are left to the next owner")

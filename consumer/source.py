@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from consumer.errors import FatalError
+from consumer.errors import FatalError, UnavailableError
 from consumer.errors import TopicPartition as Coordinates
 from consumer.record import Message
 
@@ -67,6 +67,9 @@ class Listener(Protocol):
     def out_of_range(self, partition: Coordinates) -> None:
         """Kafka does not hold the next record of this partition."""
 
+    def commit_failed(self, reason: str) -> None:
+        """Offsets were not committed to Kafka; the next commit carries newer ones."""
+
     def trouble(self, reason: str) -> None:
         """The client reports an error that it goes on to mend by itself."""
 
@@ -84,7 +87,7 @@ class Source(Protocol):
         """
 
     def start(self, positions: Mapping[Coordinates, int]) -> None:
-        """Let these partitions flow from these next offsets."""
+        """Let these partitions flow from these next offsets. Raises UnavailableError: then claim them again."""
 
     def pause(self, partitions: Collection[Coordinates]) -> None:
         """Stop fetching these; polling goes on."""
@@ -93,7 +96,7 @@ class Source(Protocol):
         """Fetch these again from where they were paused."""
 
     def commit(self, next_offsets: Mapping[Coordinates, int], wait: bool) -> None:
-        """Tell the group's offsets to Kafka. `wait`: return when it is done; raises UnavailableError if it failed."""
+        """Tell the group's offsets to Kafka; `wait`: return when it is done. A failure goes to the listener."""
 
     def high_watermark(self, partition: Coordinates) -> int | None:
         """The end of the partition as last heard, without asking; None if not heard yet."""
@@ -146,8 +149,11 @@ class KafkaSource:
 
     def start(self, positions: Mapping[Coordinates, int]) -> None:
         """See Source.start."""
-        for (topic, partition), offset in positions.items():
-            self._consumer.seek(TopicPartition(topic, partition, offset))
+        try:
+            for (topic, partition), offset in positions.items():
+                self._consumer.seek(TopicPartition(topic, partition, offset))
+        except KafkaException as error:
+            raise UnavailableError(f"Kafka: a partition could not be positioned: {error.args[0].str()}") from error
         self.resume(positions)
 
     def pause(self, partitions: Collection[Coordinates]) -> None:
@@ -159,7 +165,7 @@ class KafkaSource:
         self._consumer.resume([TopicPartition(*key) for key in partitions])
 
     def commit(self, next_offsets: Mapping[Coordinates, int], wait: bool) -> None:
-        """See Source.commit. Asynchronous failures reach the listener as trouble."""
+        """See Source.commit. Never a reason to stop: newer offsets follow, and a repeat is what at-least-once means."""
         offsets = [TopicPartition(*key, offset) for key, offset in next_offsets.items()]
         try:
             if wait:
@@ -167,8 +173,7 @@ class KafkaSource:
             else:
                 self._consumer.commit(offsets=offsets)
         except KafkaException as error:
-            # Never a reason to stop: the next commit carries newer offsets, and a repeat is what at-least-once means.
-            self._listener.trouble(f"offsets were not committed to Kafka: {error.args[0].str()}")
+            self._listener.commit_failed(error.args[0].str())
 
     def high_watermark(self, partition: Coordinates) -> int | None:
         """See Source.high_watermark."""
@@ -231,7 +236,7 @@ class KafkaSource:
 
     def _on_commit(self, error: KafkaError | None, _: list[TopicPartition]) -> None:
         if error is not None:
-            self._listener.trouble(f"offsets were not committed to Kafka: {error.str()}")
+            self._listener.commit_failed(error.str())
 
     def _judge(self, error: KafkaError, message: Any) -> None:
         code = error.code()

@@ -123,6 +123,8 @@ class Telemetry:
     def claimed(self, starts: Mapping[TopicPartition, int]) -> None:
         """These flow from now on."""
         self._metrics.count("claims", len(starts), outcome="claimed")
+        if self._state == "unavailable":
+            self._set_state("running", "the sink answers again")
         log.info("claimed", next_offsets={f"{topic}/{number}": offset for (topic, number), offset in starts.items()})
 
     def rebalanced(self, kind: str, partitions: Collection[TopicPartition]) -> None:
@@ -134,6 +136,11 @@ class Telemetry:
                 for topic, partition in partitions:
                     update.forget(topic, partition)
         log.info("rebalanced", kind=kind, partitions=_names(partitions))
+
+    def commit_failed(self, reason: str) -> None:
+        """Offsets did not reach Kafka; where the sink keeps them, only lag tools suffer."""
+        self._metrics.count("commit_failures", 1)
+        self._tell("commit_failed", reason)
 
     def trouble(self, reason: str) -> None:
         """Something that mends itself."""

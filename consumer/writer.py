@@ -126,11 +126,14 @@ class Writer:
         return (reached, stop) if stop else self._apply(_cut(rows, middle, high), middle, high)
 
     def _prepare(self, messages: list[Message]) -> Prepared:
+        if not messages:
+            return Prepared([], 0)
         try:
             return Prepared(self._mapper.map(messages), len(messages))
         except RecordError as error:
             failure = self._first_failure(messages, error)
-        return Prepared(self._mapper.map(messages[: failure.ordinal]), failure.ordinal, failure)
+        before = self._prepare(messages[: failure.ordinal])
+        return Prepared(before.rows, failure.ordinal, failure)
 
     def _first_failure(self, messages: list[Message], bulk: RecordError) -> Failure:
         for ordinal, message in enumerate(messages):

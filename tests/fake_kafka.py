@@ -226,7 +226,7 @@ class MemoryCluster:
     def start(self, start: Start, states: Mapping[TopicPartition, LogState]) -> dict[TopicPartition, int]:
         return {key: state.high if start == "latest" else state.low for key, state in states.items()}
 
-    def ask_ids(self, topics: Collection[str]) -> Callable[[], dict[str, str]]:
+    def ask_ids(self, topics: Collection[str]) -> Callable[[], dict[str, str] | None]:
         ids = {topic: self._broker.logs[topic, 0].topic_id for topic in topics}
         return lambda: ids
 

@@ -26,6 +26,7 @@ class Notes:
     owned: set[Key] = field(default_factory=set)
     revoked_once: set[Key] = field(default_factory=set)
     gone_out_of_range: list[Key] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
 
     def assigned(self, partitions: frozenset[Key]) -> None:
         self.owned |= partitions
@@ -40,8 +41,11 @@ class Notes:
     def out_of_range(self, partition: Key) -> None:
         self.gone_out_of_range.append(partition)
 
+    def commit_failed(self, reason: str) -> None:
+        self.troubles.append(reason)
+
     def trouble(self, reason: str) -> None:
-        print(reason)
+        self.troubles.append(reason)
 
 
 @dataclass
@@ -187,7 +191,9 @@ def test_committed_offsets_are_what_the_cluster_tells(world: World) -> None:
     state = world.cluster.states([(world.topic, 1)])[world.topic, 1]
     assert (state.low, state.high, state.committed) == (0, 3, 2)
     assert state.cluster_id
-    assert world.cluster.ask_ids([world.topic])() == {world.topic: state.topic_id}
+    ask = world.cluster.ask_ids([world.topic])
+    until(lambda: ask() is not None, source)
+    assert ask() == {world.topic: state.topic_id}
 
 
 def test_a_position_that_kafka_does_not_hold_is_told_and_never_skipped(world: World) -> None:

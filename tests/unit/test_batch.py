@@ -15,8 +15,8 @@ def record(partition: int, offset: int, value: bytes = b"x") -> MemoryMessage:
     return MemoryMessage("t", partition, offset, value)
 
 
-def collector(policy: BatchPolicy = BatchPolicy(), a: int = 0, b: int = 0) -> Collector:
-    made = Collector(policy)
+def collector(policy: BatchPolicy | None = None, a: int = 0, b: int = 0) -> Collector:
+    made = Collector(policy or BatchPolicy())
     made.start({A: a, B: b})
     return made
 
