@@ -19,10 +19,11 @@ $(VENV)/ready: requirements.txt pyproject.toml
 test: install ## every test, against a real Kafka and a real PostgreSQL that it starts itself
 	$(VENV)/bin/pytest
 
-lint: install ## style and types
+lint: install ## style, types and layers
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
 
 lock: ## pin the newest allowed versions again
 	$(VENV)/bin/uv pip compile --quiet --upgrade --extra dev --universal --python-version 3.11 --generate-hashes \

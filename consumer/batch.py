@@ -46,9 +46,7 @@ class Batch:
 
     def counts(self) -> Counter[str]:
         """Records by topic."""
-        if len({topic for topic, _ in self.next_offsets}) == 1:
-            return Counter({next(iter(self.next_offsets))[0]: len(self.messages)})
-        return Counter(message.topic() for message in self.messages)
+        return _topics(self.messages, self.next_offsets)
 
     def skip(self, positions: Mapping[TopicPartition, int]) -> Counter[str]:
         """Take out the records before these next offsets, which are committed. Returns how many, by topic."""
@@ -170,12 +168,12 @@ class Collector:
         """How many of these the open batch takes, and the bound that closes it then ('' if none)."""
         count = min(len(messages), self._policy.max_records - len(self._open.messages))
         trigger = "records" if len(self._open.messages) + count == self._policy.max_records else ""
-        sizes = list(map(len, messages[:count]))
-        self._average = sum(sizes) / count
+        size = sum(map(len, messages[:count]))
+        self._average = size / count
         left = self._policy.max_bytes - self._open.size
-        if sum(sizes) < left:
+        if size < left:
             return count, trigger
-        fitting = bisect_left(list(accumulate(sizes)), left + 1)
+        fitting = bisect_left(list(accumulate(map(len, messages[:count]))), left + 1)
         return (fitting or int(not self._open.messages)), "bytes"
 
     def _append(self, messages: list[Message], now: float) -> Counter[str]:
@@ -190,13 +188,24 @@ class Collector:
             batch.next_offsets[key] = self._next[key] = offset + 1
         batch.messages += messages
         batch.size += sum(map(len, messages))
-        if len({topic for topic, _ in lasts}) == 1:
-            return Counter({next(iter(lasts))[0]: len(messages)})
-        return Counter(message.topic() for message in messages)
+        return _topics(messages, lasts)
+
+
+def _topics(messages: Sequence[Message], partitions: Collection[TopicPartition]) -> Counter[str]:
+    """Records by topic; `partitions` are those that they are of."""
+    topics = {topic for topic, _ in partitions}
+    if len(topics) == 1:
+        return Counter({topics.pop(): len(messages)})
+    return Counter(message.topic() for message in messages)
 
 
 def _offsets(messages: Sequence[Message]) -> dict[TopicPartition, int]:
-    """The offset of the last record of each partition."""
+    """The offset of the last record of each partition; without a line of Python for each record."""
     kind = type(messages[0])  # unbound methods of its class: a third of the time of a call by name
+    topics = set(map(kind.topic, messages))
+    if len(topics) == 1:
+        topic = topics.pop()
+        lasts = dict(zip(map(kind.partition, messages), map(kind.offset, messages), strict=True))
+        return {(topic, partition): offset for partition, offset in lasts.items()}
     keys = zip(map(kind.topic, messages), map(kind.partition, messages), strict=True)
     return dict(zip(keys, map(kind.offset, messages), strict=True))
