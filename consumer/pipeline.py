@@ -24,7 +24,6 @@ from consumer.source import Source
 from consumer.telemetry import Telemetry
 from consumer.writer import Failure, Writer, Written
 
-_POLL_SECONDS = 0.2
 _CLAIM_POLL_SECONDS = 0.02
 _PAUSE_AFTER_SECONDS = 1.0
 _LOOK_SECONDS = 1.0
@@ -39,12 +38,14 @@ class Limits:
     """How long things may take, in seconds.
 
     `write_deadline`: a claim or write, before its connection is cut. `shutdown_grace`: writing what was read, after
-    `stop`. `revoke_wait`: a write of partitions that Kafka takes away.
+    `stop`. `revoke_wait`: a write of partitions that Kafka takes away. `poll`: one call for records, which delays
+    signals and outcomes.
     """
 
     write_deadline: float = 60.0
     shutdown_grace: float = 20.0
     revoke_wait: float = 10.0
+    poll: float = 0.2
 
 
 @dataclass(slots=True)
@@ -85,6 +86,7 @@ class Pipeline:
         self._collector = Collector(policy)
         self._assignment = Assignment()
         self._pool = ThreadPoolExecutor(1, "writer")
+        self._stop = threading.Event()
         self._job: _Job | None = None
         self._retry: Batch | None = None
         self._write_backoff, self._claim_backoff = Backoff(), Backoff()
@@ -100,6 +102,7 @@ class Pipeline:
 
         Raises FatalError; what was not committed by then is read again by the next owner.
         """
+        self._stop = stop
         self._source.open(self)
         try:
             while not stop.is_set():
@@ -172,7 +175,7 @@ class Pipeline:
             return _CLAIM_POLL_SECONDS
         due = self._collector.wait(now)
         busy = self._job or now < self._write_backoff.until
-        return _POLL_SECONDS if due is None or busy else min(_POLL_SECONDS, due)
+        return self._limits.poll if due is None or busy else min(self._limits.poll, due)
 
     def _wait(self, now: float) -> list[Any]:
         """A batch is ready and the writer is not: keep the membership, and fetch no more than memory allows."""
@@ -185,9 +188,10 @@ class Pipeline:
                 self._source.pause(flowing)
                 self._paused |= flowing
         if self._job:
-            wait([self._job.future], _POLL_SECONDS)
-            return self._source.poll(1, 0)
-        return self._source.poll(1, _POLL_SECONDS)
+            wait([self._job.future], self._limits.poll)
+        else:
+            self._stop.wait(min(self._limits.poll, max(0.0, self._write_backoff.until - now)))
+        return self._source.poll(1, 0)  # not 0 records: callbacks are served only where records could be
 
     def _unblock(self) -> None:
         self._blocked_since = None
@@ -363,8 +367,8 @@ class Pipeline:
             self._dispatch(now, claims=False)
             self._look(now)
             if self._job:
-                wait([self._job.future], _POLL_SECONDS)
-            self._source.poll(1, 0 if self._job else _POLL_SECONDS)
+                wait([self._job.future], self._limits.poll)
+            self._source.poll(1, 0 if self._job else self._limits.poll)
         self._release(self._assignment.partitions())
         self._commit(self._uncommitted)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from consumer.admin import Health
+from consumer.health import Health
 from consumer.assignment import Assignment, Phase
 from consumer.errors import TopicPartition
 from consumer.metrics import Metrics
