@@ -62,9 +62,13 @@ class AvroFormat(_Strict):
     """Values are Avro: of one local schema, or framed (0x00 and a 4-byte id) with each id's schema in a local file."""
 
     type: Literal["avro"]
-    schema_file: Path | None = Field(default=None, alias="schema", description="the schema of every value: an .avsc file")
+    schema_file: Path | None = Field(
+        default=None, alias="schema", description="the schema of every value: an .avsc file"
+    )
     schemas: dict[int, Path] | None = Field(default=None, description="schema id of framed values -> .avsc file")
-    reader: Path | None = Field(default=None, description="resolve every value to this schema (Avro's schema evolution)")
+    reader: Path | None = Field(
+        default=None, description="resolve every value to this schema (Avro's schema evolution)"
+    )
     on_null: Literal["reject", "delete", "skip"] = Field(default="reject", description="as with `json`")
 
 
@@ -97,7 +101,9 @@ class TableSettings(_Strict):
     topics: list[str] | None = Field(default=None, description="topics whose records go here; default: all of them")
     key: list[str] = Field(default=[], description="columns that are unique together; default: the primary key")
     add: list[str] = Field(default=[], description="`increment`: the columns that are added up")
-    version: str | None = Field(default=None, description="`upsert`, `delete`: never overwrite a newer value of this column")
+    version: str | None = Field(
+        default=None, description="`upsert`, `delete`: never overwrite a newer value of this column"
+    )
     select: list[str] | None = Field(default=None, description="fields taken by name; default: all that the table has")
     columns: dict[str, str | Constant] = Field(
         default={},
@@ -132,7 +138,9 @@ class AdminSettings(_Strict):
 class Settings(_Strict):
     """The whole file."""
 
-    kafka: dict[str, str | int | float | bool] = Field(description="librdkafka properties, verbatim; unsafe ones are refused")
+    kafka: dict[str, str | int | float | bool] = Field(
+        description="librdkafka properties, verbatim; unsafe ones are refused"
+    )
     topics: list[str] = Field(min_length=1, description="names; one that starts with ^ is a regular expression")
     start: Literal["earliest", "latest"] | datetime.datetime = Field(
         default="earliest", description="where a partition without any offset starts: or a time (ISO 8601 with zone)"
@@ -143,10 +151,14 @@ class Settings(_Strict):
     format: Format
     key_format: KeyFormat = Field(default=TextFormat(), description="how keys are read where `$key` is used")
     batch: BatchSettings = BatchSettings()
-    transform: str | None = Field(default=None, description="`module:function`, your Python function from record to rows")
+    transform: str | None = Field(
+        default=None, description="`module:function`, your Python function from record to rows"
+    )
     sink: SinkSettings
     admin: AdminSettings = AdminSettings()
-    shutdown_grace_ms: int = Field(default=20_000, ge=0, description="milliseconds that SIGTERM leaves to the last batch")
+    shutdown_grace_ms: int = Field(
+        default=20_000, ge=0, description="milliseconds that SIGTERM leaves to the last batch"
+    )
 
 
 def load(path: Path) -> Settings:

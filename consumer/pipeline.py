@@ -19,10 +19,11 @@ from consumer.backoff import Backoff
 from consumer.batch import Batch, BatchPolicy, Collector
 from consumer.cluster import Cluster, LogState, Start
 from consumer.errors import FatalError, FencedError, TopicPartition, UnavailableError
+from consumer.mapping import Failure
 from consumer.sinks import Claim, Position
 from consumer.source import Source
 from consumer.telemetry import Telemetry
-from consumer.writer import Failure, Writer, Written
+from consumer.writer import Writer, Written
 
 _CLAIM_POLL_SECONDS = 0.02
 _PAUSE_AFTER_SECONDS = 1.0

@@ -1,10 +1,11 @@
-"""A record as a transform sees it, and what this package needs of a Kafka message."""
+"""A record as a transform sees it, the rows that it makes, and what this package needs of a Kafka message."""
 
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 Headers = list[tuple[str, bytes | None]]
 
@@ -25,8 +26,7 @@ class Message(Protocol):
         """Bytes of the value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One Kafka entry, decoded: what a transform is given.
 
     `value` and `key` are decoded as the format and the key format say (None where Kafka holds null), `timestamp` is
@@ -41,4 +41,16 @@ class Record:
     key: Any
     value: Any
     headers: Headers
-    context: dict[str, Any] = field(default_factory=dict, compare=False)
+    context: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row that a transform makes for a table that it names; `delete`: the table's row of that key is to go.
+
+    A plain dict does for a row of the only table.
+    """
+
+    table: str
+    values: Mapping[str, Any]
+    delete: bool = False

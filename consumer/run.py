@@ -17,6 +17,10 @@ from consumer.admin import AdminServer
 from consumer.batch import BatchPolicy
 from consumer.cluster import KafkaCluster
 from consumer.config import Settings
+from consumer.errors import UnavailableError
+from consumer.mapping.opening import open_mapper
+from consumer.mapping.topics import TopicMapper
+from consumer.mapping.transform import TransformMapper
 from consumer.metrics import Metrics
 from consumer.pipeline import Limits, Pipeline
 from consumer.sinks.opening import open_sink
@@ -41,13 +45,14 @@ def run_daemon(
     """
     owner = owner_name()
     sink = wrap(open_sink(settings, owner))
+    mapper = open_mapper(settings, sink.describe)
     metrics = Metrics()
     telemetry = Telemetry(metrics, on_progress)
     kafka = dict(settings.kafka)
     pipeline = Pipeline(
         KafkaSource(kafka, settings.topics),
         KafkaCluster(kafka, str(kafka["group.id"])),
-        Writer(sink, build_mapper(settings, sink)),
+        Writer(sink, mapper),
         sink.interrupt,
         telemetry,
         policy=BatchPolicy(settings.batch.max_records, settings.batch.max_bytes, settings.batch.max_wait_ms),
@@ -59,10 +64,20 @@ def run_daemon(
         stack.callback(sink.close)
         if settings.admin.enabled:
             stack.enter_context(_serving(settings, metrics, telemetry))
+        _open_tables(mapper, settings)
         stop = stop or stack.enter_context(_until_signalled())
         log.info("started", owner=owner, group=kafka["group.id"], topics=settings.topics)
         pipeline.run(stop)
     log.info("stopped")
+
+
+def _open_tables(mapper: TopicMapper | TransformMapper, settings: Settings) -> None:
+    """Find out now what is wrong with tables, not when the first record comes; an outage is waited for later."""
+    if isinstance(mapper, TopicMapper):
+        try:
+            mapper.open([topic for topic in settings.topics if not topic.startswith("^")])
+        except UnavailableError as error:
+            log.warning("database_unavailable", reason=str(error))
 
 
 def owner_name() -> str:

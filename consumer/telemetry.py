@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import structlog
 
-from consumer.health import Health
 from consumer.assignment import Assignment, Phase
 from consumer.errors import TopicPartition
+from consumer.health import Health
 from consumer.metrics import Metrics
 from consumer.writer import Written
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from consumer.batch import Batch
-from consumer.errors import FatalError, FencedError, RecordError, RejectedError, TopicPartition
+from consumer.errors import FatalError, FencedError, RejectedError, TopicPartition
+from consumer.mapping import Failure, Mapped
 from consumer.record import Message
 from consumer.sinks import Claim, Fence, Position, Sink
 from consumer.table import TableRows
@@ -23,19 +24,14 @@ from consumer.table import TableRows
 class Mapper(Protocol):
     """Records into rows: what the writer needs of `mapping`."""
 
-    def map(self, messages: Sequence[Message]) -> list[TableRows]:
-        """The rows of these records, in the order in which tables are written. Raises RecordError for all of them."""
+    def map(self, messages: Sequence[Message]) -> Mapped:
+        """The rows of these records, of which there is at least one; each record is judged alone.
+
+        Raises UnavailableError (nothing is remembered, call again) and FatalError.
+        """
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         """These partitions begin anew: drop what transforms keep of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """The first record of a batch that could not be written, by its index, and why."""
-
-    ordinal: int
-    error: RecordError
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,21 +124,11 @@ class Writer:
     def _prepare(self, messages: list[Message]) -> Prepared:
         if not messages:
             return Prepared([], 0)
-        try:
-            return Prepared(self._mapper.map(messages), len(messages))
-        except RecordError as error:
-            failure = self._first_failure(messages, error)
-        before = self._prepare(messages[: failure.ordinal])
-        return Prepared(before.rows, failure.ordinal, failure)
-
-    def _first_failure(self, messages: list[Message], bulk: RecordError) -> Failure:
-        for ordinal, message in enumerate(messages):
-            try:
-                self._mapper.map([message])
-            except RecordError as error:
-                return Failure(ordinal, error)
-        hint = "A decoder or transform must judge a record alone as it does among others; look at your transform."
-        raise FatalError(f"records fail together but not alone: {bulk.reason}", hint)
+        mapped = self._mapper.map(messages)
+        if not mapped.failures:
+            return Prepared(mapped.rows, len(messages))
+        first = mapped.failures[0]
+        return Prepared(_cut(mapped.rows, 0, first.ordinal), first.ordinal, first)
 
     def _fences_of(self, batch: Batch) -> dict[TopicPartition, Fence]:
         if missing := batch.starts.keys() - self._fences.keys():

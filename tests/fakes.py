@@ -181,12 +181,13 @@ class MemorySink:
         with self._connected():
             transaction = self._open()
             before = len(transaction.undo)
-            try:
-                for group in rows:
+            for group in rows:
+                try:
                     _Write(self._table(group.table), self._targets[group.table], transaction).all(group)
-            except RejectedError:
-                transaction.back(before)
-                raise
+                except RejectedError as refusal:
+                    transaction.back(before)
+                    refusal.table = group.table
+                    raise
 
     def commit(self, next_offsets: Mapping[TopicPartition, int]) -> None:
         """See Sink.commit."""
@@ -196,7 +197,9 @@ class MemorySink:
                 row = self._stored(key)
                 assert row is not None
                 assert next_offset >= row.position.next_offset, "offsets move forward"
-                database.offsets[self._group, *key] = replace(row, position=replace(row.position, next_offset=next_offset))
+                database.offsets[self._group, *key] = replace(
+                    row, position=replace(row.position, next_offset=next_offset)
+                )
             transaction.undo.clear()
             database.end()
             self._transaction = None
@@ -211,7 +214,9 @@ class MemorySink:
     def offsets(self) -> dict[TopicPartition, StoredOffset]:
         """See Sink.offsets."""
         with self._connected() as database:
-            return {(topic, part): row for (group, topic, part), row in database.offsets.items() if group == self._group}
+            return {
+                (topic, part): row for (group, topic, part), row in database.offsets.items() if group == self._group
+            }
 
     def reset(self, positions: Mapping[TopicPartition, Position]) -> None:
         """See Sink.reset."""

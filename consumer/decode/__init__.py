@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Some fields of records, a tuple a record in the order of `names`.
+
+    A name that no record has may be left out of `names`. `sparse`: msgspec.UNSET stands where a record lacks a field;
+    False: every record has every field in `names`.
+    """
+
+    names: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+    sparse: bool = False
 
 
 class Decoder(Protocol):
     """Turns payloads (never None) into values. Bulk first: one bad payload raises for all, and the caller finds it.
 
-    Raises DecodeError when the bytes are not what the format says; its reason never holds the bytes. FatalError when
-    the set-up is plainly wrong for every record (framed values where a plain schema was configured).
+    Both calls raise DecodeError when the bytes are not what the format says; its reason never holds the bytes.
+    FatalError when the set-up is plainly wrong for every record (framed values where a plain schema was configured).
     """
 
     def decode(self, payloads: Sequence[bytes]) -> list[Any]:
-        """One value a payload, in order: a dict for records of named fields."""
+        """One plain Python value a payload, in order: a dict for a record of named fields."""
 
-    def rows(self, payloads: Sequence[bytes], fields: tuple[str, ...]) -> list[tuple[Any, ...]] | None:
-        """The same as tuples of exactly these top-level fields: the fast way round the dicts.
+    def rows(self, payloads: Sequence[bytes], fields: tuple[str, ...]) -> Fields:
+        """Only these top-level fields, without a dict a record where there is a way round it.
 
-        None when this decoder has no such way, or when any record lacks one of them or has a field of the table that
-        is not among them: `decode` then tells what there is. Raises DecodeError as `decode` does, or answers None.
+        Raises DecodeError for payloads that are no records of named fields.
         """

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from consumer.batch import BatchPolicy
 from consumer.errors import FatalError, TopicPartition, UnavailableError
+from consumer.mapping import Mapped
 from consumer.metrics import Metrics
 from consumer.pipeline import Limits, Pipeline
 from consumer.record import Message
@@ -39,9 +40,9 @@ class Killed(BaseException):
 class CoordinatesMapper:
     """Each record becomes a row of its partition and number."""
 
-    def map(self, messages: Sequence[Message]) -> list[TableRows]:
+    def map(self, messages: Sequence[Message]) -> Mapped:
         rows = [(m.partition(), int(m.value() or b"")) for m in messages]
-        return [TableRows("seen", ("partition", "number"), rows, list(range(len(rows))))]
+        return Mapped([TableRows("seen", ("partition", "number"), rows, list(range(len(rows))))])
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         pass

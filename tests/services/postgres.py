@@ -10,7 +10,9 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -36,9 +38,13 @@ def _unprivileged(folder: Path) -> dict[str, Any]:
 
 
 class Postgres:
-    """One server in a folder of its own; `dsn` reaches it once `start` has returned."""
+    """One server in a folder of its own; `dsn` reaches it once `start` has returned.
 
-    def __init__(self) -> None:
+    It forgets what it confirmed when the machine stops, unless `settings` say otherwise.
+    """
+
+    def __init__(self, settings: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._settings = {"fsync": "off"} | dict(settings)
         self._folder = folder = Path(tempfile.mkdtemp(prefix="microbatch-postgres-"))
         self._as = _unprivileged(folder)
         self._data = folder / "data"
@@ -57,8 +63,8 @@ class Postgres:
 
     def start(self, deadline: float = 30) -> None:
         """Return when the server answers."""
-        settings = {"listen_addresses": "127.0.0.1", "port": self._port, "unix_socket_directories": "", "fsync": "off"}
-        flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        listen = {"listen_addresses": "127.0.0.1", "port": self._port, "unix_socket_directories": ""}
+        flags = [part for name, value in (listen | self._settings).items() for part in ("-c", f"{name}={value}")]
         with (self._folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [self._bin / "postgres", "-D", self._data, *flags], stdout=log, stderr=log, cwd=self._folder, **self._as

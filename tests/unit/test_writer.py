@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from consumer.batch import Batch, BatchPolicy, Collector
 from consumer.errors import DecodeError, FatalError, FencedError, TopicPartition, UnavailableError
+from consumer.mapping import Failure, Mapped
 from consumer.record import Message
 from consumer.sinks import Position
 from consumer.table import Column, Kind, Table, TableRows, Target
@@ -24,17 +25,16 @@ ID = Column("id", Kind.INTEGER, "bigint", nullable=False, minimum=0, maximum=999
 class NumberMapper:
     """A record holds a number: a row. `-` makes no row; anything else cannot be decoded."""
 
-    def map(self, messages: Sequence[Message]) -> list[TableRows]:
-        rows, ordinals = [], []
+    def map(self, messages: Sequence[Message]) -> Mapped:
+        rows, ordinals, failures = [], [], []
         for ordinal, message in enumerate(messages):
             value = message.value() or b""
-            if value == b"-":
-                continue
-            if not value.isdigit():
-                raise DecodeError("not a number")
-            rows.append((int(value),))
-            ordinals.append(ordinal)
-        return [TableRows("numbers", ("id",), rows, ordinals)] if rows else []
+            if value.isdigit():
+                rows.append((int(value),))
+                ordinals.append(ordinal)
+            elif value != b"-":
+                failures.append(Failure(ordinal, DecodeError("not a number")))
+        return Mapped([TableRows("numbers", ("id",), rows, ordinals)] if rows else [], failures)
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         pass

@@ -1,0 +1,189 @@
+"""Fields into columns as configured: by the same name, renamed, constant, or from the record's metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from msgspec import UNSET
+
+from consumer.decode import Decoder
+from consumer.errors import DecodeError, FatalError, MappingError, RecordError
+from consumer.mapping import Failure, Mapped
+from consumer.mapping.arrange import Arranger, Item, items_of
+from consumer.mapping.sources import Inputs, Source, constant, source
+from consumer.record import Message
+from consumer.table import Kind, Mode, Table, TableRows, Target
+
+OnNull = Literal["reject", "delete", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldRules:
+    """How the fields of a topic's records go to the columns of one table.
+
+    `columns`: where those that are not fed by a field of their name come from (see `sources.source`). `constants`:
+    what they always hold. `select`: the only fields taken by name; None: all. `unknown`: what to do with fields that no
+    column takes; `keep_in`: the column that takes them all, as one JSON object.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    select: Sequence[str] | None = None
+    unknown: Literal["drop", "reject", "keep"] = "drop"
+    keep_in: str | None = None
+    on_null: OnNull = "reject"
+
+
+class FieldMapper:
+    """Maps records of one topic into one table. `value` makes the decoder of values, told which field goes where.
+
+    Raises FatalError where rules and table do not agree.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        target: Target,
+        rules: FieldRules,
+        value: Callable[[Mapping[str, Any]], Decoder],
+        key: Decoder,
+    ) -> None:
+        self._table, self._target, self._rules, self._key = table, target, rules, key
+        self._fields = self._by_name()
+        self._sources = self._others()
+        self._columns = {name: column for column, name in self._fields.items()}
+        self._value = value({name: table.columns[column] for column, name in self._fields.items()})
+        self._known = {*self._fields.values(), *(text.split(".")[0] for text in rules.columns.values())}
+        self._matched = target.key or next(iter(table.keys), ())
+        self._arranger = Arranger(table.name, () if target.mode is Mode.INSERT else self._matched)
+
+    def map(self, messages: Sequence[Message], ordinals: Sequence[int]) -> Mapped:
+        """The rows of these records, numbered by `ordinals`. Raises FatalError, UnavailableError."""
+        try:
+            return Mapped(self._rows(messages, ordinals))
+        except RecordError as error:
+            bulk = error
+        failures = list(self._failures(messages, ordinals))
+        if not failures:
+            hint = "This is a defect of microbatch; please report it."
+            raise FatalError(f"records fail together but not alone: {bulk.reason}", hint)
+        bad = {failure.ordinal for failure in failures}
+        good = [(m, ordinal) for m, ordinal in zip(messages, ordinals, strict=True) if ordinal not in bad]
+        return Mapped(self._rows([m for m, _ in good], [ordinal for _, ordinal in good]) if good else [], failures)
+
+    def _failures(self, messages: Sequence[Message], ordinals: Sequence[int]) -> Iterator[Failure]:
+        for message, ordinal in zip(messages, ordinals, strict=True):
+            try:
+                self._rows([message], [ordinal])
+            except RecordError as error:
+                yield Failure(ordinal, error)
+
+    def _by_name(self) -> dict[str, str]:
+        """Column -> top-level field, for the columns that the decoder feeds directly; each field once."""
+        rules, table = self._rules, self._table
+        found = {
+            name: name
+            for name, column in table.columns.items()
+            if column.writable and column.kind is not Kind.OTHER and (rules.select is None or name in rules.select)
+        }
+        for name in (*rules.columns, *rules.constants, *filter(None, [rules.keep_in])):
+            if name not in table.columns:
+                raise FatalError(f"table {table.name} has no column {name}", "Correct sink.tables, or the table.")
+            found.pop(name, None)
+        if missing := sorted(set(rules.select or ()) - table.columns.keys()):
+            hint = "Correct `select`, or say under `columns` which column takes the field."
+            raise FatalError(f"table {table.name} has no column {missing[0]} for the selected field", hint)
+        for name, text in rules.columns.items():
+            if text[0] != "$" and "." not in text and text not in found.values():
+                found[name] = text
+        return found
+
+    def _others(self) -> dict[str, Source]:
+        rules = self._rules
+        others = {
+            name: source(text, self._table.columns[name])
+            for name, text in rules.columns.items()
+            if name not in self._fields
+        }
+        others |= {name: constant(value) for name, value in rules.constants.items()}
+        if rules.keep_in:
+            others[rules.keep_in] = self._unknown_fields
+        return others
+
+    def _rows(self, messages: Sequence[Message], ordinals: Sequence[int]) -> list[TableRows]:
+        inputs = self._inputs(messages)
+        if None in inputs.payloads:
+            return self._with_nulls(inputs, ordinals)
+        names, rows, sparse = self._values(inputs)
+        if sparse:
+            return self._arranger.arrange(items_of(names, rows, ordinals))
+        return [TableRows(self._table.name, names, rows, list(ordinals))]
+
+    def _inputs(self, messages: Sequence[Message]) -> Inputs:
+        return Inputs(messages, self._value, self._key)
+
+    def _values(self, inputs: Inputs) -> tuple[tuple[str, ...], list[tuple[Any, ...]], bool]:
+        """Columns, rows, and whether UNSET stands in some."""
+        names: tuple[str, ...] = ()
+        rows: list[tuple[Any, ...]] = [()] * len(inputs.messages)
+        sparse = False
+        if self._fields:
+            fields = self._value.rows(inputs.payloads, tuple(self._columns))
+            names, rows, sparse = tuple(self._columns[name] for name in fields.names), fields.rows, fields.sparse
+        if self._rules.unknown == "reject":
+            self._refuse_unknown(inputs)
+        if self._sources:
+            extras = [find(inputs) for find in self._sources.values()]
+            sparse = sparse or any(value is UNSET for values in extras for value in values)
+            rows = [(*row, *extra) for row, extra in zip(rows, zip(*extras, strict=True), strict=True)]
+        return (*names, *self._sources), rows, sparse
+
+    def _refuse_unknown(self, inputs: Inputs) -> None:
+        for value in inputs.values:
+            if isinstance(value, dict) and (unknown := value.keys() - self._known):
+                raise MappingError(f"no column takes the field {sorted(unknown)[0]}")
+
+    def _unknown_fields(self, inputs: Inputs) -> Sequence[Any]:
+        known = self._known
+        return [{n: v for n, v in value.items() if n not in known} or None for value in inputs.values]
+
+    def _with_nulls(self, inputs: Inputs, ordinals: Sequence[int]) -> list[TableRows]:
+        if self._rules.on_null == "reject":
+            raise DecodeError("the value is null; `on_null` may let it delete its key's row, or be skipped")
+        pairs = list(zip(inputs.messages, ordinals, strict=True))
+        live = [(m, ordinal) for m, ordinal in pairs if m.value() is not None]
+        if self._rules.on_null == "skip":
+            return self._rows([m for m, _ in live], [ordinal for _, ordinal in live]) if live else []
+        dead = [(m, ordinal) for m, ordinal in pairs if m.value() is None]
+        items = [*self._deleted(*zip(*dead, strict=True)), *(self._live(*zip(*live, strict=True)) if live else ())]
+        return self._arranger.arrange(sorted(items, key=lambda item: item.ordinal))
+
+    def _live(self, messages: Sequence[Message], ordinals: Sequence[int]) -> Iterable[Item]:
+        names, rows, _ = self._values(self._inputs(messages))
+        return items_of(names, rows, ordinals)
+
+    def _deleted(self, messages: Sequence[Message], ordinals: Sequence[int]) -> Iterable[Item]:
+        """Rows of key and version: from the metadata that feeds these columns, else from the record's key."""
+        inputs = self._inputs(messages)
+        names = [*self._matched, *filter(None, [self._target.version])]
+        columns = [self._of_key(name, inputs) for name in names]
+        for ordinal, *values in zip(ordinals, *columns, strict=True):
+            yield Item(tuple(names), tuple(values), ordinal, True)
+
+    def _of_key(self, name: str, inputs: Inputs) -> Sequence[Any]:
+        text = self._rules.columns.get(name, "")
+        if name in self._sources and text.startswith("$") and not text.startswith("$value"):
+            return self._sources[name](inputs)
+        if name not in self._matched:
+            raise MappingError(f"a null value has no {name}; take that column from `$timestamp` or `$offset`")
+        return [self._part_of_key(key, self._fields.get(name, name)) for key in inputs.keys]
+
+    def _part_of_key(self, key: Any, name: str) -> Any:
+        if isinstance(key, dict):
+            if name in key:
+                return key[name]
+        elif len(self._matched) == 1 and key is not None:
+            return key
+        raise MappingError(f"a null value deletes by its key, and the key does not tell {name}")

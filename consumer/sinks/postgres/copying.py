@@ -1,0 +1,65 @@
+"""Rows into COPY, a few hundred at a time: while the server takes one lot in, the next is checked."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import psycopg
+
+from consumer.errors import RejectedError
+from consumer.sinks.conversion import checked
+from consumer.sinks.postgres.plan import Plan
+from consumer.table import Column, TableRows
+
+_LOT = 500
+# What the driver's encoders raise for a value that they cannot encode. It is caught around them and nowhere else.
+_UNENCODABLE = (OverflowError, UnicodeEncodeError, struct.error, TypeError, ValueError, RecursionError)
+
+
+def copy(connection: psycopg.Connection[Any], plan: Plan, rows: TableRows, first: int) -> None:
+    """Send the rows, numbered from `first` on into a stage. Raises RejectedError, FatalError, psycopg.Error."""
+    try:
+        with connection.cursor() as cursor, cursor.copy(plan.copy) as channel:
+            channel.set_types(plan.wire)
+            write = channel.write_row
+            for start in range(0, len(rows.rows), _LOT):
+                for row in _lot(plan, rows, start, first):
+                    write(row)
+    except _UNENCODABLE as error:
+        refused = _reason(plan, rows, error)
+        refused.table = plan.table
+        raise refused from None
+
+
+def _reason(plan: Plan, rows: TableRows, error: BaseException) -> RejectedError:
+    """Which column it was, if it was text, which is not looked into on the way to the driver."""
+    if not plan.deletes and rows.deletes is None:
+        try:
+            list(plan.shape.by_column(rows.rows))
+        except RejectedError as found:
+            return found
+        except _UNENCODABLE:
+            pass
+    return RejectedError(f"the driver cannot encode a value ({type(error).__name__})")
+
+
+def _lot(plan: Plan, rows: TableRows, start: int, first: int) -> Iterable[tuple[Any, ...]]:
+    lot = rows.rows[start : start + _LOT]
+    if not plan.stage:
+        return plan.shape.fit(lot)
+    numbers = range(first + start, first + start + len(lot))
+    deletes = [True] * len(lot) if plan.deletes else (rows.deletes or [])[start : start + _LOT]
+    if True not in deletes:
+        return ((number, False, *row) for number, row in zip(numbers, plan.shape.fit(lot), strict=True))
+    columns = zip(plan.columns, zip(*lot, strict=True), strict=True)
+    return zip(numbers, deletes, *(_kept(plan, column, cells, deletes) for column, cells in columns), strict=True)
+
+
+def _kept(plan: Plan, column: Column, values: Sequence[Any], deletes: Sequence[bool]) -> Sequence[Any]:
+    """A column of rows of which some delete their key: of those only key and version count."""
+    if column.name in plan.needed:
+        return checked(column, values)
+    kept = iter(checked(column, [value for value, gone in zip(values, deletes, strict=True) if not gone]))
+    return [None if gone else next(kept) for gone in deletes]

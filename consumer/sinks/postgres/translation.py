@@ -1,0 +1,85 @@
+"""Driver errors into instructions. What is said never holds row values, nor anything of the DSN's secrets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+import psycopg
+
+from consumer.errors import FatalError, MicrobatchError, RejectedError, UnavailableError
+from consumer.sinks.postgres import sqlstate
+from consumer.sinks.postgres.sqlstate import Verdict
+
+_PATIENCE = 5
+_REFUSED_LOGIN = re.compile(
+    r"authentication failed|no password supplied|no pg_hba\.conf entry|pg_hba\.conf rejects|password is empty|"
+    r"is not permitted to log in|requires a valid client certificate|certificate verify failed|"
+    r'(role|database) "[^"]*" does not exist|permission denied for database'
+)
+
+
+class Translation:
+    """Keeps the one thing that matters from error to error: how many in a row were doubtful."""
+
+    def __init__(self) -> None:
+        self._doubtful = 0
+
+    def settle(self) -> None:
+        """A batch got through: patience begins anew."""
+        self._doubtful = 0
+
+    def translate(
+        self, error: psycopg.Error, broken: bool, table: str | None = None, columns: Collection[str] = ()
+    ) -> MicrobatchError:
+        """The instruction in this error; `table` and its `columns` are what was being written, if anything was."""
+        state = error.sqlstate
+        if state is None:
+            if broken:
+                return UnavailableError("PostgreSQL: the connection is lost")
+            return RejectedError(f"the driver cannot encode a value ({type(error).__name__})", table=table)
+        rule = sqlstate.rule(state)
+        if rule.verdict is Verdict.RECORD and not broken:
+            return _rejected(error, state, table, columns)
+        message = f"PostgreSQL: {error.diag.message_primary or sqlstate.condition(state)} ({state})"
+        if broken or rule.verdict in (Verdict.RETRY, Verdict.RECONNECT):
+            return UnavailableError(message)
+        if rule.verdict is Verdict.DOUBTFUL:
+            self._doubtful += 1
+            if self._doubtful < _PATIENCE:
+                return UnavailableError(message)
+        return FatalError(message, rule.why)
+
+
+def refuses_data(error: psycopg.Error) -> bool:
+    """Whether the error is about the rows."""
+    return error.sqlstate is not None and sqlstate.rule(error.sqlstate).verdict is Verdict.RECORD
+
+
+def refused_login(error: psycopg.Error, first: bool) -> MicrobatchError:
+    """A connection that was not made: fatal where the very first one was refused for what it says, else an outage.
+
+    libpq gives no SQLSTATE here, only text; in another language than English everything counts as an outage. Later
+    on a changed password is one too: the daemon waits for it to be put right.
+    """
+    text = " ".join(str(error).split())
+    if first and _REFUSED_LOGIN.search(text):
+        return FatalError(f"PostgreSQL: {text}", sqlstate.rule("28").why)
+    return UnavailableError(f"PostgreSQL: {text}")
+
+
+def _rejected(error: psycopg.Error, state: str, table: str | None, columns: Collection[str]) -> RejectedError:
+    diag = error.diag
+    # The stage is ours: what was written is the table behind it.
+    stage = (diag.table_name or "").startswith("microbatch_stage")
+    where = diag.table_name if diag.table_name and not stage else table
+    column = diag.column_name or _column(diag.context, columns)
+    parts = [("table", where), ("column", column), ("constraint", diag.constraint_name)]
+    reason = ", ".join([sqlstate.condition(state), *(f"{name} {value}" for name, value in parts if value)])
+    return RejectedError(reason, state, where, column, diag.constraint_name)
+
+
+def _column(context: str | None, columns: Collection[str]) -> str | None:
+    """COPY says `COPY t, line 1, column c` where there is no field for it; in other languages it is not found."""
+    found = re.search(r"^COPY .*, column ([^:\n]+)", context or "")
+    return found[1] if found and found[1] in columns else None

@@ -1,0 +1,97 @@
+"""Values as SQLite stores them: each reads back equal, or its record is rejected. The table is in `schema.py`."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from functools import partial
+from operator import methodcaller
+from typing import Any
+
+import msgspec
+
+from consumer.errors import RejectedError
+from consumer.sinks.conversion import checked
+from consumer.sinks.sqlite.schema import stored_as_is, stored_as_text
+from consumer.table import Column, Kind
+
+_INTEGERS = range(-(2**63), 2**63)
+
+
+def bind(columns: Sequence[Column], rows: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
+    """The rows as tuples that sqlite3 stores unchanged; the same object where nothing is to be converted.
+
+    Raises RejectedError without the value, FatalError for a column that cannot be written.
+    """
+    given = list(zip(*rows, strict=True))
+    stored = [_stored(column, values) for column, values in zip(columns, given, strict=True)]
+    if all(new is old for new, old in zip(stored, given, strict=True)):
+        return rows
+    return list(zip(*stored, strict=True))
+
+
+def _stored(column: Column, values: Sequence[Any]) -> Sequence[Any]:
+    if stored_as_is(column):
+        return [None if value is None else _as_is(column, value) for value in values]
+    values = checked(column, values)
+    if column.kind is Kind.FLOAT:
+        _refuse_nan(column, values)
+    if column.kind not in _STORED:
+        return values
+    store = _STORED[column.kind](column)
+    return [None if value is None else store(value) for value in values]
+
+
+def _refuse_nan(column: Column, values: Sequence[float | None]) -> None:
+    total = sum(filter(None, values))  # NaN if any value is, and also for infinities of both signs
+    if total != total and any(value != value for value in values):
+        raise _refused(column, "NaN, which SQLite would turn into NULL")
+
+
+def _timestamp(value: datetime.datetime) -> str:
+    utc = value if value.tzinfo is datetime.UTC else value.astimezone(datetime.UTC)
+    return utc.isoformat(" ", "microseconds")
+
+
+def _decimal(column: Column, value: Decimal) -> Any:
+    if stored_as_text(column):
+        return str(value)
+    if value == value.to_integral_value() and value in _INTEGERS:
+        return int(value)
+    number = float(value)
+    if Decimal(repr(number)) != value:
+        raise _refused(column, "more digits than SQLite keeps in a column that is not declared DECIMAL TEXT")
+    return number
+
+
+def _json(column: Column, text: bytes) -> Any:
+    if text[:1] in b"-0123456789" and not stored_as_text(column):  # the column would make a number of the text anyway
+        return _decimal(column, Decimal(text.decode()))
+    return text.decode()
+
+
+def _as_is(column: Column, value: Any) -> Any:
+    if isinstance(value, msgspec.Raw):
+        value = msgspec.json.decode(value)
+    if isinstance(value, bool | int):
+        return int(value)
+    if isinstance(value, float):
+        _refuse_nan(column, [value])
+        return value
+    return value if isinstance(value, str | bytes) else checked(column, [value])[0].decode()
+
+
+def _refused(column: Column, what: str) -> RejectedError:
+    return RejectedError(f"column {column.name} ({column.type_name}): {what}", column=column.name)
+
+
+_STORED: dict[Kind, Callable[[Column], Callable[[Any], Any]]] = {
+    Kind.BOOLEAN: lambda _: int,
+    Kind.DATE: lambda _: methodcaller("isoformat"),
+    Kind.TIME: lambda _: methodcaller("isoformat", "microseconds"),
+    Kind.TIMESTAMPTZ: lambda _: _timestamp,
+    Kind.DECIMAL: lambda column: partial(_decimal, column),
+    Kind.UUID: lambda _: str,
+    Kind.JSON: lambda column: partial(_json, column),
+}

@@ -1,0 +1,273 @@
+"""A consumer group of real daemons, each a process of its own, writing one topic into one table."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+from tests.faults.load import Ledger
+from tests.faults.waiting import Overdue, until
+
+ROOT = Path(__file__).parents[2]
+CLASSIC, KIP_848 = "classic", "consumer"
+SESSION_MS = {CLASSIC: 2000, KIP_848: 1000}
+_HEARTBEAT_MS = {CLASSIC: 300, KIP_848: 500}
+_LOG_TAIL = 1500
+
+
+@dataclass(frozen=True)
+class Services:
+    """Where a campaign runs, and a folder for its files."""
+
+    bootstrap: str
+    dsn: str
+    folder: Path
+
+
+class Member:
+    """One daemon. `number` tells it from the others of its group."""
+
+    def __init__(self, number: int, config: Path, defect: str, orders: tuple[str, signal.Signals] | None) -> None:
+        self.number = number
+        self._orders = config.with_suffix(f".{number}.orders")
+        self._log = config.with_suffix(f".{number}.log")
+        if orders:
+            self.order(*orders)
+        environment = os.environ | {"ORDERS": str(self._orders), "DEFECT": defect}
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.faults.member", config], cwd=ROOT, env=environment, stdout=log, stderr=log
+            )
+
+    def __str__(self) -> str:
+        return f"member {self.number} (pid {self.process.pid})"
+
+    def order(self, point: str, number: signal.Signals) -> None:
+        """At the next time that it reaches `point`, it sends itself this signal."""
+        part = self._orders.with_suffix(".part")
+        part.write_text(f"{point} {number.name}")
+        part.replace(self._orders)
+
+    def dead(self) -> bool:
+        return self.process.poll() is not None
+
+    def stopped(self) -> bool:
+        """Whether it was stopped since this was last asked."""
+        if self.dead():
+            raise AssertionError(f"{self} ended with {self.process.returncode}:\n{self.log()}")
+        return os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOHANG) is not None
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def leave(self, seconds: float = 30) -> None:
+        """SIGTERM: it must end by itself, with exit code 0."""
+        self.send(signal.SIGTERM)
+        self.left(seconds)
+
+    def left(self, seconds: float = 30) -> None:
+        """It must end by itself, with exit code 0."""
+        code = self.process.wait(seconds)
+        assert code == 0, f"{self} ended with {code}:\n{self.log()}"
+
+    def log(self, characters: int | None = _LOG_TAIL) -> str:
+        """The end of what it wrote; None: all of it."""
+        text = self._log.read_text(errors="replace")
+        return text if characters is None else text[-characters:]
+
+
+@dataclass
+class Group:
+    """The members, what was done to them, and what the database knows of them. `name` is group and table."""
+
+    services: Services
+    name: str
+    topic: str
+    partitions: int
+    protocol: str = CLASSIC
+    defect: str = "none"
+    kafka: dict[str, Any] = field(default_factory=dict)
+    settings: str = "admin: {enabled: false}"
+    static: bool = False
+    members: list[Member] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._began = time.monotonic()
+        self._started = 0
+        self._connection = psycopg.connect(self.services.dsn, autocommit=True)
+        self._connection.execute(
+            f"create table {self.name} (place bigserial, partition int, seq bigint, id bigint, pad text)"
+        )
+        if self.protocol == KIP_848:
+            self._shorten_session()
+
+    def _shorten_session(self) -> None:
+        wanted = {
+            "consumer.session.timeout.ms": SESSION_MS[KIP_848],
+            "consumer.heartbeat.interval.ms": _HEARTBEAT_MS[KIP_848],
+        }
+        entries = [ConfigEntry(k, str(v), incremental_operation=AlterConfigOpType.SET) for k, v in wanted.items()]
+        admin = AdminClient({"bootstrap.servers": self.services.bootstrap})
+        resource = ConfigResource(ResourceType.GROUP, self.name, incremental_configs=entries)
+        admin.incremental_alter_configs([resource])[resource].result()
+
+    def _config(self, number: int) -> Path:
+        session, heartbeat = SESSION_MS[CLASSIC], _HEARTBEAT_MS[CLASSIC]
+        classic = {"session.timeout.ms": session, "heartbeat.interval.ms": heartbeat}
+        kafka = {"bootstrap.servers": self.services.bootstrap, "group.id": self.name, "group.protocol": self.protocol}
+        kafka |= (classic if self.protocol == CLASSIC else {}) | self.kafka
+        if self.static:
+            kafka["group.instance.id"] = f"member-{number}"
+        config = self.services.folder / f"{self.name}.yaml"
+        if self.static:
+            config = self.services.folder / f"{self.name}-{number}.yaml"
+        properties = ", ".join(f'{name}: "{value}"' for name, value in kafka.items())
+        config.write_text(f"""
+kafka: {{{properties}}}
+topics: [{self.topic}]
+format: json
+batch: {{max_records: 200, max_wait_ms: 20}}
+sink: {{dsn: "{self.services.dsn}", tables: {{{self.name}: {{}}}}}}
+{self.settings}
+""")
+        return config
+
+    # What is done to the members.
+
+    def note(self, what: str) -> None:
+        """Remember what happened when."""
+        self.events.append(f"{time.monotonic() - self._began:7.2f} s {self.name}: {what}")
+
+    def start(self, number: int | None = None, orders: tuple[str, signal.Signals] | None = None) -> Member:
+        """One more member, or that of this number again."""
+        self._started += 1
+        number = self._started if number is None else number
+        member = Member(number, self._config(number), self.defect, orders)
+        self.members.append(member)
+        self.note(f"{member} started" + (f", ordered {orders[1].name} at {orders[0]}" if orders else ""))
+        return member
+
+    def kill(self, member: Member, point: str) -> None:
+        """SIGKILL at a crash point, or at any time."""
+        if point == "random":
+            member.send(signal.SIGKILL)
+        else:
+            member.order(point, signal.SIGKILL)
+        until(member.dead, f"{member} of {self.name} reaches {point}")
+        self.died(member, point)
+
+    def died(self, member: Member, point: str) -> None:
+        """Check that a kill ended this member, and count it."""
+        assert member.process.wait() == -signal.SIGKILL, f"{member} ended by itself:\n{member.log()}"
+        self.members.remove(member)
+        self.counts[f"SIGKILL {point}"] += 1
+        self.note(f"{member} killed, {point}")
+
+    def freeze(self, member: Member, point: str) -> None:
+        """SIGSTOP at a crash point."""
+        member.order(point, signal.SIGSTOP)
+        until(member.stopped, f"{member} of {self.name} reaches {point}")
+        self.note(f"{member} stopped, {point}")
+
+    def leave(self, member: Member) -> None:
+        """SIGTERM."""
+        member.leave()
+        self.members.remove(member)
+        self.note(f"{member} left")
+
+    def end(self) -> None:
+        """No process is left behind."""
+        for member in self.members:
+            if not member.dead():
+                member.process.kill()
+                member.process.wait()
+        self._connection.close()
+
+    # What the database knows.
+
+    def stored(self) -> dict[int, tuple[int, str]]:
+        """Next offset and owner of each partition."""
+        query = "select partition, next_offset, owner from microbatch_offsets where group_id = %s and topic = %s"
+        if not self._exists("microbatch_offsets"):
+            return {}
+        return {partition: (offset, owner) for partition, offset, owner in self._rows(query, self.name, self.topic)}
+
+    def _exists(self, table: str) -> bool:
+        return bool(self._rows("select to_regclass(%s) is not null", table)[0][0])
+
+    def _rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        return self._connection.execute(query, parameters).fetchall()
+
+    def owned(self, member: Member) -> dict[int, int]:
+        """The partitions that it has claimed last, with their next offsets."""
+        pid = f"-{member.process.pid}-"
+        return {partition: offset for partition, (offset, owner) in self.stored().items() if pid in owner}
+
+    def owners(self) -> list[Member]:
+        """The members that own a partition now."""
+        return [member for member in self.members if self.owned(member)]
+
+    def settled(self) -> bool:
+        """Whether every member owns a partition, and every partition is owned by one."""
+        return (
+            len(self.owners()) == len(self.members)
+            and sum(len(self.owned(member)) for member in self.members) == self.partitions
+        )
+
+    def position(self) -> int:
+        """How far the group is: the sum of its next offsets."""
+        return sum(offset for offset, _ in self.stored().values())
+
+    def go_on(self, records: int) -> None:
+        """Wait until so many more records are committed."""
+        goal = self.position() + records
+        until(lambda: self.position() >= goal, f"{self.name} commits {records} more records")
+
+    def taken_over(self, since: dict[int, int], member: Member) -> bool:
+        """Whether others own what was `member`'s, and have gone beyond the batch that it has in hand."""
+        stored = self.stored()
+        pid = f"-{member.process.pid}-"
+        return all(stored[p][0] > offset + _BATCH_BEYOND and pid not in stored[p][1] for p, offset in since.items())
+
+    # How it ends.
+
+    def finish(self, ledger: Ledger, seconds: float = 60) -> None:
+        """Nothing more is produced: all of it must be in the table, once, in order; and every member leaves well."""
+        ends, found = ledger.ends(), []
+        try:
+            until(lambda: self._at(ends), f"{self.name} commits everything", seconds)
+        except Overdue as error:
+            found.append(f"stuck: {error}; next offsets {self.stored()}, ends {ends}")
+        found += ledger.differences(self.services.dsn, self.name)
+        if found:
+            logs = [f"{member}: {member.log()}" for member in self.members]
+            raise AssertionError("\n".join([f"{self.name}:", *found, "What happened:", *self.events, *logs]))
+        for member in list(self.members):
+            self.leave(member)
+
+    def _at(self, ends: dict[int, int]) -> bool:
+        stored = self.stored()
+        return all(partition in stored and stored[partition][0] >= end for partition, end in ends.items())
+
+
+_BATCH_BEYOND = 200  # records of one partition in a batch at most: `max_records` in the configuration above
+
+
+def shuffled(random_: random.Random, items: tuple[str, ...], count: int) -> list[str]:
+    """`count` of these, each about as often as the others, in any order."""
+    chosen = [items[i % len(items)] for i in range(count)]
+    random_.shuffle(chosen)
+    return chosen

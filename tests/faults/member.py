@@ -1,0 +1,118 @@
+"""A member of the group that dies or stops where a test tells it to: the real daemon, with a saboteur around its sink.
+
+`python -m tests.faults.member CONFIG`, with ORDERS (the file where orders are found) and DEFECT in the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from psycopg.copy import LibpqWriter
+
+from consumer.config import load
+from consumer.errors import TopicPartition
+from consumer.run import run_daemon
+from consumer.sinks import Claim, Fence, Position
+from tests.faults.defects import DEFECTS, Around
+
+CLAIM_POINTS = ("before_claim", "after_claim")
+BATCH_POINTS = (
+    "before_begin",  # before the fence
+    "after_begin",  # the offsets are locked
+    "in_copy",  # some rows are with the server, the end of COPY is not
+    "after_apply",
+    "before_commit",
+    "around_commit",  # before, while or after the server commits: nobody knows
+    "after_commit",
+    "before_kafka_commit",
+)
+_COMMIT_SECONDS = 0.002
+
+
+class Orders:
+    """`POINT SIGNAL` in a file, obeyed once: at that point the process sends itself the signal."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def reach(self, point: str) -> None:
+        """This point is reached: obey, if that is the order."""
+        if number := self._taken(point):
+            os.kill(os.getpid(), number)
+
+    def pass_by(self, point: str, seconds: float) -> None:
+        """This point is somewhere in the next `seconds`."""
+        if number := self._taken(point):
+            threading.Timer(random.uniform(0, seconds), os.kill, (os.getpid(), number)).start()
+
+    def _taken(self, point: str) -> signal.Signals | None:
+        try:
+            ordered, name = self._path.read_text().split()
+        except FileNotFoundError:
+            return None
+        if ordered != point:
+            return None
+        self._path.unlink()
+        return signal.Signals[name]
+
+
+class Saboteur(Around):
+    """A sink that reaches the crash points around each call."""
+
+    def __init__(self, sink: Any, orders: Orders) -> None:
+        super().__init__(sink)
+        self._orders = orders
+
+    def claim(self, starts: Mapping[TopicPartition, Position]) -> dict[TopicPartition, Claim]:
+        self._orders.reach("before_claim")
+        claims = self._sink.claim(starts)
+        self._orders.reach("after_claim")
+        return claims
+
+    def begin(self, fences: Mapping[TopicPartition, Fence]) -> None:
+        self._orders.reach("before_begin")
+        self._sink.begin(fences)
+        self._orders.reach("after_begin")
+
+    def apply(self, rows: Any) -> None:
+        self._sink.apply(rows)
+        self._orders.reach("after_apply")
+
+    def commit(self, next_offsets: Mapping[TopicPartition, int]) -> None:
+        self._orders.reach("before_commit")
+        self._orders.pass_by("around_commit", _COMMIT_SECONDS)
+        self._sink.commit(next_offsets)
+        self._orders.reach("after_commit")
+
+
+def trap_copy(orders: Orders) -> None:
+    """Reach `in_copy` when a part of the rows has been given to the server, and the end of COPY has not."""
+    write = LibpqWriter.write
+
+    def trapped(self: LibpqWriter, data: Any) -> None:
+        write(self, data)
+        orders.reach("in_copy")
+
+    LibpqWriter.write = trapped  # type: ignore[method-assign]
+
+
+def main() -> None:
+    orders = Orders(Path(os.environ["ORDERS"]))
+    defect = DEFECTS[os.environ["DEFECT"]]
+    trap_copy(orders)
+    run_daemon(
+        load(Path(sys.argv[1])),
+        on_progress=lambda _: orders.reach("before_kafka_commit"),
+        wrap=lambda sink: Saboteur(defect(sink), orders),
+    )
+
+
+if __name__ == "__main__":
+    main()
