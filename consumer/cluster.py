@@ -45,6 +45,9 @@ class Cluster(Protocol):
     def states(self, partitions: Collection[Coordinates]) -> dict[Coordinates, LogState]:
         """The partitions as they are now."""
 
+    def existing(self) -> set[Coordinates]:
+        """Every partition that there is."""
+
     def start(self, start: Start, states: Mapping[Coordinates, LogState]) -> dict[Coordinates, int]:
         """Where partitions without any offset start; a time later than every record means the end."""
 
@@ -70,6 +73,11 @@ class KafkaCluster:
         ids = _ids(self._ask_ids({topic for topic, _ in partitions}))
         return {k: LogState(low[k], high[k], committed.get(k), cluster, ids.get(k[0], "")) for k in partitions}
 
+    def existing(self) -> set[Coordinates]:
+        """See Cluster.existing."""
+        topics = self._metadata().topics.values()
+        return {(topic.topic, partition) for topic in topics for partition in topic.partitions}
+
     def offsets(self, partitions: Collection[Coordinates], spec: OffsetSpec) -> dict[Coordinates, int]:
         """The offset that `spec` means in each partition; -1 where a time is later than every record."""
         asked = {TopicPartition(*key): spec for key in sorted(partitions)}
@@ -80,7 +88,7 @@ class KafkaCluster:
         """See Cluster.start."""
         if start == "earliest":
             return {key: state.low for key, state in states.items()}
-        if isinstance(start, datetime.datetime):
+        if isinstance(start, datetime.datetime) and states:
             spec = OffsetSpec.for_timestamp(int(start.timestamp() * 1000))
             found = self.offsets(states, spec)
             return {key: found[key] if found[key] >= 0 else state.high for key, state in states.items()}
@@ -93,13 +101,16 @@ class KafkaCluster:
 
     def cluster_id(self) -> str:
         """The cluster's id; "" where it has none."""
-        try:
-            cluster = self._admin.list_topics(timeout=_TIMEOUT).cluster_id or ""
-        except KafkaException as error:
-            raise UnavailableError(f"Kafka does not answer: {error.args[0].str()}") from error
+        cluster = self._metadata().cluster_id or ""
         # librdkafka's mock (its own name for itself, rdkafka_mock.c) never answers describe_topics.
         self._anonymous = cluster.startswith("mockCluster")
         return cluster
+
+    def _metadata(self) -> Any:
+        try:
+            return self._admin.list_topics(timeout=_TIMEOUT)
+        except KafkaException as error:
+            raise UnavailableError(f"Kafka does not answer: {error.args[0].str()}") from error
 
     def _ask_ids(self, topics: Collection[str]) -> dict[str, Future[Any]]:
         if self._anonymous or not topics:

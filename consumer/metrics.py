@@ -58,6 +58,12 @@ CATALOGUE: tuple[MetricSpec, ...] = (
     MetricSpec("watchdog_kills", "counter", (), "Connections cut because a write passed sink.write_deadline_ms."),
     MetricSpec("commit_failures", "counter", (), "Commits of offsets to Kafka that failed."),
     MetricSpec("consumer_lag", "gauge", ("topic", "partition"), "Records between what is committed and the end."),
+    MetricSpec(
+        "consumer_lag_seconds",
+        "gauge",
+        ("topic", "partition"),
+        "Age of the last committed record, by its timestamp; 0 where nothing is left to read.",
+    ),
     MetricSpec("oldest_unwritten_seconds", "gauge", (), "Seconds since the oldest record that waits here was read."),
     MetricSpec("poll_gap_seconds", "gauge", (), "Seconds between the last two turns of the loop."),
     MetricSpec("partitions_assigned", "gauge", (), "Partitions that Kafka gives to this instance."),

@@ -96,6 +96,7 @@ class Pipeline:
         self._blocked_since: float | None = None
         self._paused: set[TopicPartition] = set()
         self._looked_at = self._identified_at = clock()
+        self._existing: set[TopicPartition] | None = None
         self._identities: Callable[[], dict[str, str] | None] | None = None
 
     def run(self, stop: threading.Event) -> None:
@@ -214,10 +215,14 @@ class Pipeline:
 
     def _claim(self, partitions: frozenset[TopicPartition]) -> Claimed:
         """In the writer's thread: what Kafka holds, then what the sink knows."""
+        if self._existing is None:
+            self._existing = self._cluster.existing()
         states = self._cluster.states(partitions)
-        fresh = {key: state for key, state in states.items() if state.committed is None}
-        starts = self._cluster.start(self._start, fresh)
-        starts |= {key: state.committed for key, state in states.items() if state.committed is not None}
+        # A partition that came later is read from its beginning: `latest` would lose what came before it was noticed
+        # (KAFKA-12261, KIP-842).
+        starts = {key: state.low if state.committed is None else state.committed for key, state in states.items()}
+        fresh = {key: state for key, state in states.items() if state.committed is None and key in self._existing}
+        starts |= self._cluster.start(self._start, fresh)
         positions = {key: Position(starts[key], states[key].cluster_id, states[key].topic_id) for key in partitions}
         claims = self._writer.claim(positions)
         return {key: (claims[key], states[key]) for key in partitions}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -14,6 +14,7 @@ from consumer.assignment import Assignment, Phase
 from consumer.errors import TopicPartition
 from consumer.health import Health
 from consumer.metrics import Metrics
+from consumer.record import Message
 from consumer.writer import Written
 
 log = structlog.get_logger("microbatch")
@@ -46,6 +47,7 @@ class Telemetry:
         self._joined = False
         self._written = self._filtered = 0
         self._told: dict[str, float] = {}
+        self._times: dict[TopicPartition, tuple[int, int]] = {}  # timestamps of the records committed last
         self._set_state("starting", self._reason)
 
     def health(self) -> Health:
@@ -96,6 +98,7 @@ class Telemetry:
             update.count("batches_closed", 1, trigger=batch.trigger)
             update.observe("end_to_end_latency_seconds", _age(batch.messages[-1].timestamp()) if batch.messages else 0)
             update.set("last_success_timestamp_seconds", time.time())
+        self._times |= _last_times(batch.messages, written.next_offsets)
         self._set_state("running", "records are being written")
         self._written += sum(written.records.values())
         self._filtered += sum(written.filtered.values())
@@ -135,6 +138,7 @@ class Telemetry:
             if kind != "assigned":
                 for topic, partition in partitions:
                     update.forget(topic, partition)
+                    self._times.pop((topic, partition), None)
         log.info("rebalanced", kind=kind, partitions=_names(partitions))
 
     def commit_failed(self, reason: str) -> None:
@@ -176,7 +180,9 @@ class Telemetry:
             for key, end in ends.items():
                 if end is not None and key in written_to:
                     lag = max(0, end - written_to[key])
+                    seconds = _age(self._times[key]) if lag and key in self._times else 0.0
                     update.set("consumer_lag", lag, topic=key[0], partition=str(key[1]))
+                    update.set("consumer_lag_seconds", seconds, topic=key[0], partition=str(key[1]))
         self._judge(phases, reasons)
 
     def _judge(self, phases: Mapping[Phase, int], reasons: Mapping[TopicPartition, str]) -> None:
@@ -204,6 +210,20 @@ class Telemetry:
         if now - self._told.get(reason, -_REPEAT_SECONDS) >= _REPEAT_SECONDS:
             self._told = {text: at for text, at in self._told.items() if now - at < _REPEAT_SECONDS} | {reason: now}
             log.warning(event, reason=reason, **fields)
+
+
+def _last_times(
+    messages: Sequence[Message], next_offsets: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, tuple[int, int]]:
+    """The timestamps of the records before these next offsets: mostly among the very last of the batch."""
+    found: dict[TopicPartition, tuple[int, int]] = {}
+    for message in reversed(messages):
+        if len(found) == len(next_offsets):
+            break
+        key = message.topic(), message.partition()
+        if key not in found and message.offset() < next_offsets.get(key, 0):
+            found[key] = message.timestamp()
+    return found
 
 
 def _age(timestamp: tuple[int, int]) -> float:

@@ -223,6 +223,10 @@ class MemoryCluster:
         with self._broker.changed:
             return {key: self._state(key) for key in partitions}
 
+    def existing(self) -> set[TopicPartition]:
+        with self._broker.changed:
+            return set(self._broker.logs)
+
     def start(self, start: Start, states: Mapping[TopicPartition, LogState]) -> dict[TopicPartition, int]:
         return {key: state.high if start == "latest" else state.low for key, state in states.items()}
 

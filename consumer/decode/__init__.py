@@ -33,5 +33,5 @@ class Decoder(Protocol):
     def rows(self, payloads: Sequence[bytes], fields: tuple[str, ...]) -> Fields:
         """Only these top-level fields, without a dict a record where there is a way round it.
 
-        Raises DecodeError for payloads that are no records of named fields.
+        None are named where the format has no fields. Raises DecodeError for a payload that is no record of them.
         """

@@ -111,7 +111,7 @@ class Sink(Protocol):
         """
 
     def interrupt(self) -> None:
-        """From another thread: break the connection, so that a blocked call ends with UnavailableError. Never raises."""
+        """From another thread: break the connection; a blocked call ends with UnavailableError. Never raises."""
 
     def close(self) -> None:
         """Release the connection; safe to call twice."""

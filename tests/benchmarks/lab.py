@@ -1,4 +1,4 @@
-"""Where it is measured: a real Kafka with the topics, a real PostgreSQL that keeps what it confirms, and stop watches."""
+"""Where it is measured: a real Kafka with the topics, a real PostgreSQL that keeps what it confirms, and the clock."""
 
 from __future__ import annotations
 

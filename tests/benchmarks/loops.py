@@ -6,15 +6,15 @@ All are at least once at best, without metrics, rebalances, retries, checks or i
 from __future__ import annotations
 
 import io
+import itertools
+import sqlite3
 import struct
+import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any
-import itertools
-import sqlite3
-import time
 
 import fastavro
 import msgspec

@@ -79,6 +79,11 @@ def write(sink: Sink, *groups: TableRows) -> None:
     sink.commit({P: claimed[P].next_offset + 1})
 
 
+def advice(sink: Sink, *tables: str) -> list[str]:
+    """What `check` says, but for the tests' own server, which is made unsafe for speed."""
+    return [sentence for sentence in sink.check(tables) if not sentence.startswith("fsync is off")]
+
+
 def by_id(rows: list[dict[str, Any]], *columns: str) -> list[tuple[Any, ...]]:
     return sorted(tuple(row[column] for column in columns or row) for row in rows)
 
@@ -132,7 +137,7 @@ def test_kinds_are_what_the_columns_hold(sink_factory: SinkFactory) -> None:
 
 def test_check_finds_nothing_in_a_sound_set_up(sink_factory: SinkFactory) -> None:
     """A set-up that works is not complained about."""
-    assert sink_factory(Target("event"), PAIR).check(["event", "pair"]) == []
+    assert advice(sink_factory(Target("event"), PAIR), "event", "pair") == []
 
 
 def test_check_names_what_is_wrong(sink_factory: SinkFactory) -> None:
@@ -559,7 +564,7 @@ def test_hostile_names_are_names(sink_factory: SinkFactory) -> None:
     assert by_id(sink_factory.rows(HOSTILE)) == [(1, "'); drop table item; --", 4, '"')]
     write(sink_factory(Target(HOSTILE, Mode.DELETE)), TableRows(HOSTILE, (order,), [(1,)], [0]))
     assert sink_factory.rows(HOSTILE) == []
-    assert sink_factory(Target(HOSTILE, Mode.DELETE)).check([HOSTILE]) == []
+    assert advice(sink_factory(Target(HOSTILE, Mode.DELETE)), HOSTILE) == []
 
 
 UTC = datetime.UTC

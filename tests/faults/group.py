@@ -72,7 +72,8 @@ class Member:
         self.process.send_signal(number)
 
     def leave(self, seconds: float = 30) -> None:
-        """SIGTERM: it must end by itself, with exit code 0."""
+        """SIGTERM, once it is there to hear it: it must end by itself, with exit code 0."""
+        until(lambda: "started" in self.log(None), f"{self} starts")
         self.send(signal.SIGTERM)
         self.left(seconds)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from psycopg.copy import LibpqWriter
 
+from consumer import logs
 from consumer.config import load
 from consumer.errors import TopicPartition
 from consumer.run import run_daemon
@@ -104,6 +105,7 @@ def trap_copy(orders: Orders) -> None:
 
 
 def main() -> None:
+    logs.configure()
     orders = Orders(Path(os.environ["ORDERS"]))
     defect = DEFECTS[os.environ["DEFECT"]]
     trap_copy(orders)

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.batch import BatchPolicy
+from consumer.cluster import Start
 from consumer.errors import FatalError, TopicPartition, UnavailableError
 from consumer.mapping import Mapped
 from consumer.metrics import Metrics
@@ -100,9 +101,9 @@ class World:
             self.broker.produce("t", self.produced % PARTITIONS, b"%d" % self.produced)
             self.produced += 1
 
-    def member(self, faults: Iterable[str] = (), max_records: int = 7) -> Member:
+    def member(self, faults: Iterable[str] = (), max_records: int = 7, start: Start = "earliest") -> Member:
         self.owners += 1
-        return Member(self, f"owner-{self.owners}", Faults(deque(faults)), max_records)
+        return Member(self, f"owner-{self.owners}", Faults(deque(faults)), max_records, start)
 
     def numbers(self) -> list[int]:
         return sorted(row["number"] for row in self.database.rows("seen"))
@@ -116,18 +117,19 @@ class World:
 class Member:
     """One daemon in a thread; leaving the block stops it as SIGTERM does."""
 
-    def __init__(self, world: World, owner: str, faults: Faults, max_records: int) -> None:
+    def __init__(self, world: World, owner: str, faults: Faults, max_records: int, start: Start) -> None:
         sink = FaultySink(world.database, [Target("seen")], "g", owner)
         sink.faults = faults
         self.metrics = Metrics()
         self._pool, self._stop = world.pool, threading.Event()
         self.pipeline = Pipeline(
-            MemorySource(world.broker, "g", ["t"]),
+            MemorySource(world.broker, "g", ["t", "t2"]),
             MemoryCluster(world.broker, "g"),
             Writer(sink, CoordinatesMapper()),
             sink.interrupt,
             Telemetry(self.metrics),
             policy=BatchPolicy(max_records, max_wait_ms=5),
+            start=start,
             limits=LIMITS,
         )
 
@@ -224,3 +226,17 @@ def test_every_record_is_accounted_for(plan: list[str], records: int) -> None:
     assert written == records
     assert in_flight == 0
     assert consumed == written + released
+
+
+def test_a_partition_that_comes_later_is_read_from_its_beginning() -> None:
+    """With `start: latest` what was there before is skipped, and nothing of what comes after."""
+    world = World()
+    world.produce(8)
+    with world.member(start="latest") as member:
+        until(lambda: member.metrics.value("claims", outcome="claimed") == PARTITIONS)
+        world.broker.create("t2", 1)
+        world.broker.produce("t2", 0, b"100")
+        until(lambda: 100 in world.numbers())
+        world.broker.produce("t", 0, b"8")
+        until(lambda: 8 in world.numbers())
+    assert world.numbers() == [8, 100]

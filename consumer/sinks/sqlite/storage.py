@@ -24,6 +24,8 @@ def bind(columns: Sequence[Column], rows: Sequence[tuple[Any, ...]]) -> Sequence
 
     Raises RejectedError without the value, FatalError for a column that cannot be written.
     """
+    if not rows:
+        return rows
     given = list(zip(*rows, strict=True))
     stored = [_stored(column, values) for column, values in zip(columns, given, strict=True)]
     if all(new is old for new, old in zip(stored, given, strict=True)):
@@ -57,8 +59,8 @@ def _timestamp(value: datetime.datetime) -> str:
 def _decimal(column: Column, value: Decimal) -> Any:
     if stored_as_text(column):
         return str(value)
-    if value == value.to_integral_value() and value in _INTEGERS:
-        return int(value)
+    if value == (whole := value.to_integral_value()) and int(whole) in _INTEGERS:
+        return int(whole)
     number = float(value)
     if Decimal(repr(number)) != value:
         raise _refused(column, "more digits than SQLite keeps in a column that is not declared DECIMAL TEXT")

@@ -1,0 +1,255 @@
+"""The settings and their types. Every setting says its unit, its default and its special values."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SecretStr,
+    Tag,
+    ValidationInfo,
+)
+
+from consumer.table import Mode
+
+METADATA = ("$topic", "$partition", "$offset", "$timestamp")
+_NESTED = ("$key", "$value", "$headers")
+
+
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a whole number")
+    return value
+
+
+def _property(value: Any) -> Any:
+    if not isinstance(value, str | int | float | bool):
+        raise ValueError("must be a text, a number, true or false; names keep their dots: `bootstrap.servers: x`")
+    return value
+
+
+def _scalar(value: Any) -> Any:
+    if isinstance(value, dict | list):
+        raise ValueError("must be a text, a number, true, false or null")
+    return value
+
+
+def _start(value: Any) -> Any:
+    if value in ("earliest", "latest"):
+        return value
+    if isinstance(value, str):
+        try:
+            value = datetime.datetime.fromisoformat(value)
+        except ValueError:
+            value = None
+    if not isinstance(value, datetime.datetime):
+        raise ValueError("must be `earliest`, `latest` or a time such as 2026-01-31T08:00:00Z")
+    if value.tzinfo is None:
+        raise ValueError("a time needs a zone: put Z (for UTC) or +02:00 behind it")
+    return value
+
+
+def _source(value: str) -> str:
+    name, dot, path = value.partition(".")
+    if value.startswith("$") and name not in METADATA + _NESTED:
+        close = difflib.get_close_matches(name, METADATA + _NESTED, 1)
+        advice = f"did you mean `{close[0]}`?" if close else f"there are {', '.join(METADATA + _NESTED)}"
+        raise ValueError(f"is no source of values; {advice}")
+    if name in METADATA and dot:
+        raise ValueError(f"`{name}` has no fields: leave out what follows the dot")
+    if not name or (dot and not path) or (name != "$headers" and "" in path.split(".")[1:]):
+        raise ValueError("must be a field (`a`, `a.b`), one of the `$` names, or `{const: ...}`")
+    return value
+
+
+def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
+    return Path((info.context or {}).get("folder", "")) / path
+
+
+def _named(value: Any) -> Any:
+    return {"type": value} if isinstance(value, str) else value
+
+
+Whole = Annotated[int, BeforeValidator(_no_boolean)]
+Size = Annotated[ByteSize, BeforeValidator(_no_boolean, json_schema_input_type=int | str)]
+Property = Annotated[str | int | float | bool, BeforeValidator(_property)]
+Start = Annotated[
+    Literal["earliest", "latest"] | datetime.datetime, BeforeValidator(_start, json_schema_input_type=str)
+]
+SchemaFile = Annotated[Path, AfterValidator(_beside_the_file)]
+OnNull = Literal["reject", "delete", "skip"]
+_NULL = "what a null value (tombstone) means: `reject` the record, `delete` its key's row, or `skip` it"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BatchSettings(_Strict):
+    """When a batch is closed: by whichever bound is reached first."""
+
+    max_records: Whole = Field(default=5000, ge=1, description="records")
+    max_bytes: Size = Field(default=ByteSize(8 * 1024 * 1024), ge=1, description="bytes of values; `8MiB` works")
+    max_wait_ms: Whole = Field(default=500, ge=0, description="milliseconds since the first record of the batch")
+
+
+class JsonFormat(_Strict):
+    """JSON objects, typed by the table's columns."""
+
+    type: Literal["json"] = "json"
+    on_null: OnNull = Field(default="reject", description=_NULL)
+
+
+class RawFormat(_Strict):
+    """Bytes, taken as they are: map them with `columns: {body: $value}`."""
+
+    type: Literal["raw"]
+    on_null: OnNull = Field(default="reject", description=_NULL)
+
+
+class TextFormat(_Strict):
+    """UTF-8 text; for keys only."""
+
+    type: Literal["text"] = "text"
+
+
+class AvroFormat(_Strict):
+    """Avro: of one local schema, or framed (0x00 and a 4-byte id) with each id's schema in a local file.
+
+    Paths of schemas are relative to the folder of the configuration file.
+    """
+
+    type: Literal["avro"]
+    schema_file: SchemaFile | None = Field(
+        default=None, alias="schema", description="`avro`: the schema of every value, an .avsc file; or else `schemas`"
+    )
+    schemas: dict[int, SchemaFile] | None = Field(
+        default=None, description="`avro`: schema id of framed values -> .avsc file; or else `schema`"
+    )
+    reader: SchemaFile | None = Field(
+        default=None, description="`avro`: resolve every value to this schema (Avro's schema evolution)"
+    )
+    on_null: OnNull = Field(default="reject", description=_NULL)
+
+
+_FORMATS = Literal["json", "avro", "raw"]
+Format = Annotated[
+    Annotated[JsonFormat | AvroFormat | RawFormat, Field(discriminator="type")],
+    BeforeValidator(_named, json_schema_input_type=_FORMATS | JsonFormat | AvroFormat | RawFormat),
+]
+KeyFormat = Annotated[
+    Annotated[TextFormat | JsonFormat | AvroFormat | RawFormat, Field(discriminator="type")],
+    BeforeValidator(
+        _named, json_schema_input_type=_FORMATS | Literal["text"] | TextFormat | JsonFormat | AvroFormat | RawFormat
+    ),
+]
+
+
+class Constant(_Strict):
+    """The same value in every row."""
+
+    const: Annotated[str | int | float | bool | None, BeforeValidator(_scalar)] = Field(
+        description="a text, a number, true, false or null"
+    )
+
+
+class KeepIn(_Strict):
+    """Where unknown fields are kept."""
+
+    column: str = Field(description="a column that can hold JSON")
+
+
+def _plain(value: Any) -> str:
+    return "plain" if isinstance(value, str) else "nested"
+
+
+Source = Annotated[
+    Annotated[str, AfterValidator(_source), Tag("plain")] | Annotated[Constant, Tag("nested")], Discriminator(_plain)
+]
+Unknown = Annotated[
+    Annotated[Literal["drop", "reject"], Tag("plain")] | Annotated[KeepIn, Tag("nested")], Discriminator(_plain)
+]
+
+
+class TableSettings(_Strict):
+    """How one table is written."""
+
+    mode: Mode = Field(default=Mode.INSERT, description="`insert`, `upsert`, `increment` or `delete`")
+    topics: list[str] | None = Field(default=None, description="topics whose records go here; default: all of them")
+    key: list[str] = Field(default=[], description="columns that are unique together; default: the primary key")
+    add: list[str] = Field(default=[], description="`increment`: the columns that are added up")
+    version: str | None = Field(
+        default=None, description="`upsert`, `delete`: never overwrite a newer value of this column"
+    )
+    select: list[str] | None = Field(default=None, description="fields taken by name; default: all that the table has")
+    columns: dict[str, Source] = Field(
+        default={},
+        description="column -> where it comes from: a field (`a`, `a.b`), `$topic`, `$partition`, `$offset`, "
+        "`$timestamp`, `$key`, `$key.field`, `$headers`, `$headers.name`, `$value`, `$value.field`, or `{const: ...}`",
+    )
+    unknown: Unknown = Field(
+        default="drop",
+        description="a field that the table does not have: `drop` it, `reject` the record, or `{column: extra}` to keep "
+        "all such fields as one JSON object in that column",
+    )
+
+
+class SinkSettings(_Strict):
+    """Where rows go."""
+
+    dsn: SecretStr = Field(description="`postgresql://...` or `host=...` (PostgreSQL), `sqlite:///path` (SQLite)")
+    tables: dict[str, TableSettings] = Field(default={}, description="default: each topic into the table of its name")
+    write_deadline_ms: Whole = Field(
+        default=60_000,
+        ge=1000,
+        description="milliseconds after which a blocked write's connection is cut; less than a quarter of "
+        "`kafka.max.poll.interval.ms`",
+    )
+
+
+class AdminSettings(_Strict):
+    """/metrics, /livez and /readyz over HTTP."""
+
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: Whole = Field(default=9464, ge=0, le=65535, description="0: any free one, logged; see `enabled` to have none")
+    enabled: bool = Field(default=True, description="`false`: listen nowhere")
+
+
+class Settings(_Strict):
+    """The whole file."""
+
+    kafka: dict[str, Property] = Field(
+        description="librdkafka's properties, verbatim: `bootstrap.servers` and `group.id`, and more if need be; "
+        "unsafe ones are refused"
+    )
+    topics: list[str] = Field(min_length=1, description="names; one that starts with ^ is a regular expression")
+    start: Start = Field(
+        default="earliest",
+        description="where a partition without any offset starts: `earliest`, `latest` or a time (ISO 8601 with zone)",
+    )
+    delivery: Literal["exactly_once", "at_least_once"] = Field(
+        default="exactly_once", description="`at_least_once` keeps no offset table in the database"
+    )
+    format: Format = Field(description="what values are: `json`, `avro` or `raw`; or a mapping with that as its `type`")
+    key_format: KeyFormat = Field(
+        default=TextFormat(), description="how keys are read where `$key` is used: as `format`, or `text` (UTF-8)"
+    )
+    batch: BatchSettings = BatchSettings()
+    transform: str | None = Field(
+        default=None, description="`module:function`, your Python function from record to rows"
+    )
+    sink: SinkSettings
+    admin: AdminSettings = AdminSettings()
+    shutdown_grace_ms: Whole = Field(
+        default=20_000, ge=0, description="milliseconds that SIGTERM leaves to the last batch"
+    )

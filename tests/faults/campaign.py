@@ -1,0 +1,159 @@
+"""Faults done to several groups at once, under load; at the end every table must equal the ledger.
+
+MICROBATCH_FAULTS (1) multiplies the number of faults, MICROBATCH_FAULTS_SEED repeats the choices of a run (their timing
+is the machine's).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.faults.group import SESSION_MS, Group, Member, Services, shuffled
+from tests.faults.load import Ledger, Load
+from tests.faults.member import BATCH_POINTS, CLAIM_POINTS
+from tests.faults.waiting import until
+
+PARTITIONS = 6
+RATE = 1500
+TRIO = 3
+SCALE = int(os.environ.get("MICROBATCH_FAULTS", "1"))
+SEED = int(os.environ.get("MICROBATCH_FAULTS_SEED") or random.randrange(2**32))
+ZOMBIE_POINTS = ("in_copy", "before_begin", "before_commit", "after_begin", "around_commit")
+_MOST = 4
+
+Faults = Callable[[Group, random.Random], None]
+
+
+def create_topic(services: Services, partitions: int = PARTITIONS) -> str:
+    """A new topic."""
+    topic = f"faults_{uuid.uuid4().hex[:8]}"
+    admin = AdminClient({"bootstrap.servers": services.bootstrap})  # held: its futures die with it
+    admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result()
+    return topic
+
+
+def run(services: Services, faults: Faults, protocols: tuple[str, ...], defect: str = "none", **options: bool) -> Counter[str]:
+    """Do `faults` to one group for each of `protocols`, all reading one topic. Returns how many of which kind."""
+    topic = create_topic(services)
+    groups = [
+        Group(services, f"{topic}_{number}", topic, PARTITIONS, protocol, defect, **options)
+        for number, protocol in enumerate(protocols)
+    ]
+    try:
+        with Load(services.bootstrap, topic, PARTITIONS, RATE) as load, ThreadPoolExecutor(len(groups)) as pool:
+            jobs = [pool.submit(_suffer, group, faults) for group in groups]
+            for job in jobs:
+                job.result()
+            load.stop()
+            for job in [pool.submit(group.finish, load.ledger) for group in groups]:
+                job.result()
+        print(_report(groups, load.ledger))
+        return sum((group.counts for group in groups), Counter())
+    except AssertionError as error:
+        raise AssertionError(f"MICROBATCH_FAULTS_SEED={SEED}: {error}") from error
+    finally:
+        for group in groups:
+            group.end()
+
+
+def _suffer(group: Group, faults: Faults) -> None:
+    for _ in range(TRIO):
+        group.start()
+    until(group.settled, f"{group.name} has its first assignment")
+    faults(group, random.Random(f"{SEED} {group.name[-1]}"))
+
+
+def _report(groups: list[Group], ledger: Ledger) -> str:
+    lines = [f"seed {SEED}; {len(ledger.entries)} records in the ledger, each once in {len(groups)} tables"]
+    lines += [f"{group.protocol}: {sum(group.counts.values())} faults, {dict(sorted(group.counts.items()))}" for group in groups]
+    return "\n".join(lines)
+
+
+def kills(count: int, points: tuple[str, ...] = (*BATCH_POINTS, *CLAIM_POINTS, "random")) -> Faults:
+    """SIGKILL one of three, and start another in its place, `count` times."""
+
+    def faults(group: Group, random_: random.Random) -> None:
+        for point in shuffled(random_, points, count):
+            if point in CLAIM_POINTS:
+                # Who claims is who has just come.
+                newcomer = group.start(orders=(point, signal.SIGKILL))
+                until(newcomer.dead, f"{newcomer} of {group.name} reaches {point}")
+                group.died(newcomer, point)
+                continue
+            group.go_on(random_.randrange(1, 400))
+            group.kill(random_.choice(group.owners()), point)
+            group.start()
+
+    return faults
+
+
+def zombies(count: int, points: tuple[str, ...] = ZOMBIE_POINTS) -> Faults:
+    """SIGSTOP one of three beyond its session; when others have written what it had in hand, SIGCONT; `count` times."""
+
+    def faults(group: Group, random_: random.Random) -> None:
+        for point in shuffled(random_, points, count):
+            while not _zombie(group, random_.choice(until(group.owners, f"{group.name} has owners")), point):
+                pass
+
+    return faults
+
+
+def _zombie(group: Group, member: Member, point: str) -> bool:
+    """Returns whether the member owned anything: only then others could write it."""
+    group.freeze(member, point)
+    stopped_at, session = time.monotonic(), SESSION_MS[group.protocol] / 1000
+    if since := group.owned(member):
+        until(
+            lambda: time.monotonic() - stopped_at > 1.5 * session and group.taken_over(since, member),
+            f"{group.name}: others take {sorted(since)} over from {member}, stopped {point}",
+        )
+        group.counts[f"SIGSTOP {point}"] += 1
+    member.send(signal.SIGCONT)
+    group.note(f"{member} goes on, after {time.monotonic() - stopped_at:.1f} s; it had {since}")
+    return bool(since)
+
+
+def changes(count: int) -> Faults:
+    """A member joins, or leaves by SIGTERM, `count` times."""
+
+    def faults(group: Group, random_: random.Random) -> None:
+        for _ in range(count):
+            few, many = len(group.members) < TRIO, len(group.members) >= _MOST
+            if few or (not many and random_.random() < 0.5):
+                group.start()
+                group.counts["join"] += 1
+            else:
+                group.leave(random_.choice(group.members))
+                group.counts["leave"] += 1
+            if random_.random() < 0.5:
+                until(group.settled, f"{group.name} settles")
+            else:
+                group.go_on(random_.randrange(1, 2000))
+
+    return faults
+
+
+def returns(count: int) -> Faults:
+    """A static member ends, by SIGKILL and SIGTERM in turn, and comes back under its name; `count` times."""
+
+    def faults(group: Group, random_: random.Random) -> None:
+        for turn in range(count):
+            member = random_.choice(until(group.owners, f"{group.name} has owners"))
+            if turn % 2:
+                group.kill(member, "random")
+            else:
+                group.leave(member)
+            group.counts["SIGKILL, back" if turn % 2 else "SIGTERM, back"] += 1
+            group.start(member.number)
+            until(group.settled, f"{group.name} settles")
+
+    return faults

@@ -1,0 +1,53 @@
+"""Kills, zombies and membership changes under load: whatever happens, every record is in the table once, in order."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pytest
+
+from tests.faults import campaign
+from tests.faults.campaign import SCALE, ZOMBIE_POINTS
+from tests.faults.group import CLASSIC, KIP_848, Services
+from tests.faults.member import BATCH_POINTS, CLAIM_POINTS
+
+TRIOS = (CLASSIC, CLASSIC, KIP_848)
+pytestmark = pytest.mark.timeout(600 * SCALE)
+
+
+def each(count: int, groups: int) -> int:
+    """So many for each group that there are `count` in all."""
+    return math.ceil(count * SCALE / groups)
+
+
+def test_kills(services: Services, record_testsuite_property) -> None:
+    """100 kill -9 of one of three members, at every crash point and at random: nothing is lost, nothing doubled."""
+    counts = campaign.run(services, campaign.kills(each(100, 3)), TRIOS)
+    assert sum(counts.values()) >= 100
+    assert counts.keys() == {f"SIGKILL {point}" for point in (*BATCH_POINTS, *CLAIM_POINTS, "random")}
+
+
+def test_zombies(services: Services) -> None:
+    """50 members stopped beyond their session, others having taken over, write nothing when they go on."""
+    counts = campaign.run(services, campaign.zombies(each(50, 3)), TRIOS)
+    assert sum(counts.values()) >= 50
+    assert counts.keys() == {f"SIGSTOP {point}" for point in ZOMBIE_POINTS}
+
+
+@pytest.mark.parametrize("protocol", [CLASSIC, KIP_848])
+def test_membership_changes(services: Services, protocol: str) -> None:
+    """100 times a member joins or leaves: nothing is lost, nothing doubled, and who leaves ends with exit code 0."""
+    counts = campaign.run(services, campaign.changes(each(100, 2)), (protocol, protocol))
+    assert counts["join"] + counts["leave"] >= 100
+
+
+@pytest.mark.parametrize("protocol", [CLASSIC, KIP_848])
+def test_static_members(services: Services, protocol: str) -> None:
+    """A static member (group.instance.id) that is killed or ended comes back as itself, and goes on."""
+    counts = campaign.run(services, campaign.returns(6 * SCALE), (protocol,), static=True)
+    assert counts == Counter({"SIGKILL, back": 3 * SCALE, "SIGTERM, back": 3 * SCALE})
+
+
+def test_two_of_one_name(services: Services) -> None:
+    """A static member that is stopped, and goes on when another has its name, ends with exit code 1, writing nothing."""

@@ -1,0 +1,34 @@
+"""The test of the tests: the same campaign, shorter, must find each defect that is built into its members."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults import campaign
+from tests.faults.group import CLASSIC, Services
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def test_without_the_fence_records_are_doubled(services: Services) -> None:
+    """A member that goes on before its fence, after others have written its batch, writes it again if nothing stops it."""
+    with pytest.raises(AssertionError, match=r"doubled: \d+"):
+        campaign.run(services, campaign.zombies(2, ("before_begin",)), (CLASSIC,), "no_fence")
+
+
+def test_offsets_before_rows_lose_records(services: Services) -> None:
+    """A member that dies in COPY, having committed the offsets already, takes the batch with it."""
+    with pytest.raises(AssertionError, match=r"missing: \d+"):
+        campaign.run(services, campaign.kills(2, ("in_copy",)), (CLASSIC,), "offsets_first")
+
+
+def test_an_offset_too_far_loses_records(services: Services) -> None:
+    """With the offset after the next one stored, whoever takes a partition over leaves a record out."""
+    with pytest.raises(AssertionError, match=r"missing: \d+"):
+        campaign.run(services, campaign.kills(2, ("after_commit",)), (CLASSIC,), "one_too_far")
+
+
+def test_an_offset_too_short_doubles_records(services: Services) -> None:
+    """With the offset of the last record stored, whoever takes a partition over writes that record again."""
+    with pytest.raises(AssertionError, match=r"doubled: \d+"):
+        campaign.run(services, campaign.kills(2, ("after_commit",)), (CLASSIC,), "one_too_short")
