@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -27,24 +28,19 @@ class AdminServer:
     def __init__(self, host: str, port: int, registry: CollectorRegistry, health: Callable[[], Health]) -> None:
         self._registry, self._health = registry, health
         logging.getLogger("waitress").setLevel(logging.ERROR)
-        try:
-            self._server = create_server(
-                self._answer,
-                host=host,
-                port=port,
-                threads=4,
-                connection_limit=200,
-                channel_timeout=10,
-                cleanup_interval=5,
-                max_request_header_size=8192,
-                max_request_body_size=1024,
-                ident=None,
-                clear_untrusted_proxy_headers=True,
-            )
-        except OSError as error:
-            reason = f"{host} port {port} cannot be listened on ({error.strerror}); choose another, or 0 for any"
-            raise ConfigError("admin.port", port, reason) from None
-        self.port: int = self._server.effective_port
+        self._server = create_server(
+            self._answer,
+            sockets=[_listening(host, port)],
+            threads=4,
+            connection_limit=200,
+            channel_timeout=10,
+            cleanup_interval=5,
+            max_request_header_size=8192,
+            max_request_body_size=1024,
+            ident=None,
+            clear_untrusted_proxy_headers=True,
+        )
+        self.port = int(self._server.effective_port)
         self._thread = threading.Thread(target=self._serve, name="admin", daemon=True)
 
     def start(self) -> None:
@@ -76,6 +72,15 @@ class AdminServer:
             well = health.alive if path == "/livez" else health.ready
             return _text(respond, "200 OK" if well else "503 Service Unavailable", health.reason)
         return _text(respond, "404 Not Found", "there are /metrics, /livez and /readyz")
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = f"{host} port {port} cannot be listened on ({error.strerror}); choose another, or 0 for any"
+        raise ConfigError("admin.port", port, reason) from None
 
 
 def _text(respond: Respond, status: str, text: str) -> Iterable[bytes]:

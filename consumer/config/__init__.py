@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from consumer.config.complaints import complaint
+from consumer.config.complaints import complaint, shown
 from consumer.config.model import (
     AdminSettings,
     AvroFormat,
@@ -29,6 +29,7 @@ from consumer.config.model import (
 )
 from consumer.config.reading import filled, read
 from consumer.config.rules import check_rules
+from consumer.errors import ConfigError
 
 __all__ = [
     "AdminSettings",
@@ -61,5 +62,8 @@ def parse(written: Mapping[str, Any], folder: Path = Path()) -> Settings:
         settings = Settings.model_validate(filled(written), context={"folder": folder})
     except ValidationError as error:
         raise complaint(error, written) from None
-    check_rules(settings)
+    try:
+        check_rules(settings)
+    except ConfigError as error:
+        raise ConfigError(error.field, shown(error.field, error.value), error.reason) from None
     return settings

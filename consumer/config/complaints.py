@@ -91,8 +91,8 @@ def _located(loc: Sequence[int | str], written: Any) -> tuple[tuple[str, ...], A
     """The path in the file and what stands there: without the parts that only name a branch of a union."""
     path: list[str] = []
     for part in loc:
-        if isinstance(written, dict) and part in written or isinstance(written, list) and part in range(len(written)):
-            written = written[part]
+        if isinstance(written, dict | list) and part in (written if isinstance(written, dict) else range(len(written))):
+            written = written[part]  # type: ignore[index]
             path.append(str(part))
     return tuple(path), written
 

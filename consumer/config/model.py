@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import (
     AfterValidator,
@@ -26,21 +26,25 @@ METADATA = ("$topic", "$partition", "$offset", "$timestamp")
 _NESTED = ("$key", "$value", "$headers")
 
 
+def _refuse(reason: str) -> NoReturn:
+    raise ValueError(reason)
+
+
 def _no_boolean(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError("must be a whole number")
+        _refuse("must be a whole number")
     return value
 
 
 def _property(value: Any) -> Any:
     if not isinstance(value, str | int | float | bool):
-        raise ValueError("must be a text, a number, true or false; names keep their dots: `bootstrap.servers: x`")
+        _refuse("must be a text, a number, true or false; names keep their dots: `bootstrap.servers: x`")
     return value
 
 
 def _scalar(value: Any) -> Any:
     if isinstance(value, dict | list):
-        raise ValueError("must be a text, a number, true, false or null")
+        _refuse("must be a text, a number, true, false or null")
     return value
 
 
@@ -53,9 +57,9 @@ def _start(value: Any) -> Any:
         except ValueError:
             value = None
     if not isinstance(value, datetime.datetime):
-        raise ValueError("must be `earliest`, `latest` or a time such as 2026-01-31T08:00:00Z")
+        _refuse("must be `earliest`, `latest` or a time such as 2026-01-31T08:00:00Z")
     if value.tzinfo is None:
-        raise ValueError("a time needs a zone: put Z (for UTC) or +02:00 behind it")
+        _refuse("a time needs a zone: put Z (for UTC) or +02:00 behind it")
     return value
 
 
@@ -64,11 +68,11 @@ def _source(value: str) -> str:
     if value.startswith("$") and name not in METADATA + _NESTED:
         close = difflib.get_close_matches(name, METADATA + _NESTED, 1)
         advice = f"did you mean `{close[0]}`?" if close else f"there are {', '.join(METADATA + _NESTED)}"
-        raise ValueError(f"is no source of values; {advice}")
+        _refuse(f"is no source of values; {advice}")
     if name in METADATA and dot:
-        raise ValueError(f"`{name}` has no fields: leave out what follows the dot")
+        _refuse(f"`{name}` has no fields: leave out what follows the dot")
     if not name or (dot and not path) or (name != "$headers" and "" in path.split(".")[1:]):
-        raise ValueError("must be a field (`a`, `a.b`), one of the `$` names, or `{const: ...}`")
+        _refuse("must be a field (`a`, `a.b`), one of the `$` names, or `{const: ...}`")
     return value
 
 
@@ -199,8 +203,8 @@ class TableSettings(_Strict):
     )
     unknown: Unknown = Field(
         default="drop",
-        description="a field that the table does not have: `drop` it, `reject` the record, or `{column: extra}` to keep "
-        "all such fields as one JSON object in that column",
+        description="a field that the table does not have: `drop` it, `reject` the record, or `{column: extra}` to "
+        "keep all such fields as one JSON object in that column",
     )
 
 

@@ -41,21 +41,23 @@ _MILLISECONDS = ("max.poll.interval.ms", "session.timeout.ms")
 def check_properties(kafka: Mapping[str, str | int | float | bool]) -> None:
     """Raises ConfigError for the first property that is refused, missing, or wrong where the daemon reads it itself."""
     for name, value in kafka.items():
-        if name in REFUSED:
-            raise ConfigError(f"kafka.{name}", None, f"is refused, because {REFUSED[name]}: leave it out")
-        if name in _CALLBACKS or name.endswith("_cb"):
-            raise ConfigError(f"kafka.{name}", None, "is refused, because it is code: leave it out")
-        if name == "enable.ssl.certificate.verification" and str(value).lower() in ("false", "0", "f"):
-            reason = "is refused, because anybody between could read and change records: name your CA in ssl.ca.location"
-            raise ConfigError(f"kafka.{name}", value, reason)
+        if reason := _refusal(name, value, classic=kafka.get("group.protocol", "classic") != "consumer"):
+            raise ConfigError(f"kafka.{name}", None, f"is refused, because {reason}")
     for name, meaning in _REQUIRED.items():
         if not str(kafka.get(name, "")).strip():
             raise ConfigError(f"kafka.{name}", None, f"is required: {meaning}")
     for name in _MILLISECONDS:
         if name in kafka and not str(kafka[name]).isdecimal():
             raise ConfigError(f"kafka.{name}", kafka[name], "must be a whole number of milliseconds")
-    if kafka.get("group.protocol", "classic") == "consumer":
-        for name in _CLASSIC_ONLY:
-            if name in kafka:
-                reason = "is refused with group.protocol=consumer, where the broker decides it: leave it out"
-                raise ConfigError(f"kafka.{name}", kafka[name], reason)
+
+
+def _refusal(name: str, value: str | int | float | bool, *, classic: bool) -> str | None:
+    if name in REFUSED:
+        return f"{REFUSED[name]}: leave it out"
+    if name in _CALLBACKS or name.endswith("_cb"):
+        return "it is code: leave it out"
+    if name in _CLASSIC_ONLY and not classic:
+        return "with group.protocol=consumer the broker decides it: leave it out"
+    if name == "enable.ssl.certificate.verification" and str(value).lower() in ("false", "0", "f"):
+        return "anybody between could read and change records: name your CA in ssl.ca.location instead"
+    return None

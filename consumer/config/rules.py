@@ -38,8 +38,8 @@ def _check_intervals(settings: Settings) -> None:
     interval = int(settings.kafka.get("max.poll.interval.ms", _DEFAULT_POLL_INTERVAL_MS))
     if interval <= 4 * deadline:
         reason = (
-            f"must be less than a quarter of kafka.max.poll.interval.ms ({interval}), or Kafka gives the partitions away "
-            f"during a slow write: lower it, or set kafka.max.poll.interval.ms above {4 * deadline}"
+            f"must be less than a quarter of kafka.max.poll.interval.ms ({interval}), or Kafka gives the partitions "
+            f"away during a slow write: lower it, or set kafka.max.poll.interval.ms above {4 * deadline}"
         )
         raise ConfigError("sink.write_deadline_ms", deadline, reason)
 
@@ -86,9 +86,9 @@ def _check_dsn(dsn: str) -> None:
         raise ConfigError("sink.dsn", None, "is empty: give `postgresql://...`, `host=...` or `sqlite:///path`")
     scheme, separator, rest = dsn.partition("://")
     if separator and scheme not in ("postgresql", "postgres", "sqlite"):
-        raise ConfigError("sink.dsn", "***", "must start with postgresql:// or sqlite:///; there are no other sinks")
-    if scheme == "sqlite" and not rest.startswith("/") or (not separator and "=" not in dsn):
-        raise ConfigError("sink.dsn", "***", "must be `postgresql://...`, `host=...` or `sqlite:///path`")
+        raise ConfigError("sink.dsn", dsn, "must start with postgresql:// or sqlite:///; there are no other sinks")
+    if (scheme == "sqlite" and not rest.startswith("/")) or (not separator and "=" not in dsn):
+        raise ConfigError("sink.dsn", dsn, "must be `postgresql://...`, `host=...` or `sqlite:///path`")
 
 
 def _check_transform(settings: Settings) -> None:

@@ -14,7 +14,13 @@ from ruamel.yaml import YAML
 from consumer.config.complaints import MASK, is_secret, models_in
 from consumer.config.model import Settings
 
-_WORDS = {bool: "true or false", int: "whole number", ByteSize: "size", dict: "mapping", list: "list of texts"}
+_WORDS: dict[Any, str] = {
+    bool: "true or false",
+    int: "whole number",
+    ByteSize: "size",
+    dict: "mapping",
+    list: "list of texts",
+}
 
 
 def explain(settings: Settings) -> str:

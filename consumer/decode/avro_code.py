@@ -198,9 +198,8 @@ class _Writer:
             self._line(indent, "else:")
             indent += 1
             self._line(indent, f"b = data[p + {at}]")
-            self._line(indent, f"if b < 128: {target} += (b << {7 * at}) - {continuation}; p += {at + 1}")
-            self._line(indent, "else:")
-            self._line(indent + 1, f"{target} += b << {7 * at}")
+            self._line(indent, f"{target} += b << {7 * at}")
+            self._line(indent, f"if b < 128: {target} -= {continuation}; p += {at + 1}")
             continuation += 128 << (7 * at)
         self._line(indent, f"else: {target}, p = number(data, p + 1, data[p])")
 
@@ -228,7 +227,7 @@ class _Writer:
                 self._line(indent, f"{target} = {target} == 1")
                 self._line(indent, "p += 1")
             case "int" | "long":
-                self._number(target, indent, 5 if part.kind == "long" else 2)
+                self._number(target, indent, 9 if part.kind == "long" else 5)
                 if part.kind == "int":
                     self._line(indent, f"if {target} > 0xFFFFFFFF: refuse('an int of more than 32 bits')")
                 self._line(indent, f"{target} = ~({target} >> 1) if {target} & 1 else {target} >> 1")

@@ -45,8 +45,8 @@ class Measured:
 class Daemon:
     """A running one. What is asked here is read from the system or over HTTP."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
-        self._process, self._port = process, port
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+        self._process, self._port, self._log = process, port, log
 
     def metrics(self) -> str:
         """What Prometheus would be given."""
@@ -70,7 +70,7 @@ class Daemon:
     def check(self) -> None:
         """Raises RuntimeError when it has ended."""
         if (code := self._process.poll()) is not None:
-            raise RuntimeError(f"the daemon ended with exit code {code}")
+            raise RuntimeError(f"the daemon ended with exit code {code}: {self._log.read_text()[-2000:]}")
 
 
 @contextmanager
@@ -79,17 +79,18 @@ def running(config: dict[str, Any], folder: Path) -> Iterator[Daemon]:
     (port,) = free_ports(1)
     path = folder / "daemon.yaml"
     path.write_text(json.dumps(config | {"admin": {"port": port}}))  # JSON is YAML
-    with (folder / "daemon.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "consumer", "run", str(path)], stdout=log, stderr=log)
+    log = folder / "daemon.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen([sys.executable, "-m", "consumer", "run", str(path)], stdout=out, stderr=out)
     try:
-        yield Daemon(process, port)
+        yield Daemon(process, port, log)
     except BaseException:
         process.kill()
         process.wait()
         raise
     process.send_signal(signal.SIGTERM)
     if code := process.wait(_PATIENCE_SECONDS):
-        raise RuntimeError(f"the daemon ended with exit code {code}: see {folder / 'daemon.log'}")
+        raise RuntimeError(f"the daemon ended with exit code {code}: {log.read_text()[-2000:]}")
 
 
 def configuration(lab: Lab, form: str, dsn: str) -> dict[str, Any]:

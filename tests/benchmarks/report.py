@@ -26,7 +26,7 @@ from tests.benchmarks.daemon import Measured
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".cache" / "bench"
 NOTES = (
-    "Every figure is the median of all rounds [smallest .. largest]; ratios are made within a round. Rates are from the"
+    "Every figure is the median of all rounds (smallest .. largest); ratios are made within a round. Rates are from the"
     " first commit to the last, so without start and joining the group. Rates of other runs cannot be compared.",
     "L1: consume(5000) and commit of the same topic; L2: binary COPY of a ready buffer, 5,000 rows a transaction;"
     " Lc = 1 / (1/L1 + 1/L2), what a serial chain could reach at most. All clients fetch with the daemon's"
@@ -117,7 +117,7 @@ def show(console: Console, found: dict[str, Any]) -> None:
     """What `results` holds, as tables."""
     console.print(_rates(found["rates"]), _ratios(found["ratios"], found["goals"]), _stages(found))
     for note in NOTES:
-        console.print(f"- {note}", highlight=False)
+        console.print(f"- {note}", highlight=False, markup=False)
 
 
 def _rates(rates: dict[str, dict[str, float]]) -> Table:

@@ -41,11 +41,23 @@ def create_topic(services: Services, partitions: int = PARTITIONS) -> str:
     return topic
 
 
-def run(services: Services, faults: Faults, protocols: tuple[str, ...], defect: str = "none", **options: bool) -> Counter[str]:
-    """Do `faults` to one group for each of `protocols`, all reading one topic. Returns how many of which kind."""
+def run(
+    services: Services,
+    faults: Faults,
+    protocols: tuple[str, ...],
+    *,
+    defect: str = "none",
+    static: bool = False,
+    patience: float = 60,
+) -> Counter[str]:
+    """Do `faults` to one group for each of `protocols`, all reading one topic. Returns how many of which kind.
+
+    `patience`: seconds for writing what is left when nothing more is produced. Raises AssertionError when a table
+    differs from the ledger.
+    """
     topic = create_topic(services)
     groups = [
-        Group(services, f"{topic}_{number}", topic, PARTITIONS, protocol, defect, **options)
+        Group(services, f"{topic}_{number}", topic, PARTITIONS, protocol, defect=defect, static=static)
         for number, protocol in enumerate(protocols)
     ]
     try:
@@ -54,7 +66,7 @@ def run(services: Services, faults: Faults, protocols: tuple[str, ...], defect: 
             for job in jobs:
                 job.result()
             load.stop()
-            for job in [pool.submit(group.finish, load.ledger) for group in groups]:
+            for job in [pool.submit(group.finish, load.ledger, patience) for group in groups]:
                 job.result()
         print(_report(groups, load.ledger))
         return sum((group.counts for group in groups), Counter())

@@ -108,7 +108,7 @@ class Group:
     def __post_init__(self) -> None:
         self._began = time.monotonic()
         self._started = 0
-        self._connection = psycopg.connect(self.services.dsn, autocommit=True)
+        self.reconnect()
         self._connection.execute(
             f"create table {self.name} (place bigserial, partition int, seq bigint, id bigint, pad text)"
         )
@@ -205,6 +205,15 @@ sink: {{dsn: "{self.services.dsn}", tables: {{{self.name}: {{}}}}}}
         if not self._exists("microbatch_offsets"):
             return {}
         return {partition: (offset, owner) for partition, offset, owner in self._rows(query, self.name, self.topic)}
+
+    def reconnect(self) -> None:
+        """The database was stopped meanwhile."""
+        self._connection = psycopg.connect(self.services.dsn, autocommit=True)
+
+    def sessions(self, member: Member) -> int:
+        """How many sessions it has with the database."""
+        pattern = f"microbatch:%-{member.process.pid}-%"
+        return len(self._rows("select pid from pg_stat_activity where application_name like %s", pattern))
 
     def _exists(self, table: str) -> bool:
         return bool(self._rows("select to_regclass(%s) is not null", table)[0][0])

@@ -1,0 +1,210 @@
+"""Avro payloads: of one schema that is configured, or framed, each with the id of its schema before it.
+
+Values: a dict a record; date, time, datetime (aware, in UTC, for timestamp-*; naive for local-timestamp-*), Decimal and
+UUID for logical types. Of the rest (`duration`, `timestamp-nanos`, ...) the underlying value. With a reader's schema
+the values are what that schema says, by Avro's schema resolution.
+
+Every byte is checked, so that a DecodeError comes for all that no Avro writer could have written with the schema:
+truncated or trailing bytes, ints and longs beyond 32 and 64 bits, indexes and lengths out of range, text that is not
+UTF-8, decimals beyond their precision, dates and times beyond Python's; and for records nested beyond Python's
+recursion limit.
+"""
+
+from __future__ import annotations
+
+import operator
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec import UNSET
+
+from consumer.decode import Fields
+from consumer.decode.avro_code import Reader, row_reader, value_reader
+from consumer.decode.avro_resolution import resolve
+from consumer.decode.avro_schema import Record, SchemaError, Type, load
+from consumer.errors import ConfigError, DecodeError, FatalError
+
+# Confluent's wire format: a zero byte and the schema id, 4 bytes, big-endian.
+# https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format
+_HEADER_BYTES = 5
+_header = operator.itemgetter(slice(_HEADER_BYTES))
+
+
+class AvroDecoder:
+    """Payloads of one schema: a Path to its .avsc file, or its parsed JSON; `reader` likewise, or None for the same.
+
+    `setting` is the part of the configuration that errors name. Raises ConfigError for schemas that cannot be read, are
+    not valid, or do not resolve.
+    """
+
+    def __init__(self, schema: Any, reader: Any = None, setting: str = "format") -> None:
+        self._schema = _open(schema, f"{setting}.schema", reader, f"{setting}.reader")
+        self._setting = setting
+        self._proven = False
+
+    def decode(self, payloads: Sequence[bytes]) -> list[Any]:
+        """One value a payload. FatalError when the first payload of all is framed."""
+        try:
+            values = self._schema.decode(payloads, 0)
+        except DecodeError as error:
+            raise self._explain(error, payloads) from None
+        self._proven = self._proven or bool(values)
+        return values
+
+    def rows(self, payloads: Sequence[bytes], fields: tuple[str, ...]) -> Fields:
+        """These fields, as tuples. FatalError when the first payload of all is framed."""
+        names, sparse = _common([self._schema], fields)
+        try:
+            rows = self._schema.rows(payloads, 0, names)
+        except DecodeError as error:
+            raise self._explain(error, payloads) from None
+        self._proven = self._proven or bool(rows)
+        return Fields(names, rows, sparse)
+
+    def _explain(self, error: DecodeError, payloads: Sequence[bytes]) -> DecodeError | FatalError:
+        if not self._looks_framed(payloads[0]):
+            return error
+        schema_id = _schema_id(_header(payloads[0]))
+        message = (
+            f"the value is framed (0x00 and schema id {schema_id} before it), but {self._setting}.schema says plain"
+        )
+        if self._proven:
+            return DecodeError(f"{message}, as the values before it were")
+        hint = f"Replace {self._setting}.schema by {self._setting}.schemas: {{{schema_id}: FILE}}, for each schema id."
+        return FatalError(message, hint)
+
+    def _looks_framed(self, payload: bytes) -> bool:
+        return (
+            payload[:1] == b"\0" and not self._schema.reads(payload, 0) and self._schema.reads(payload, _HEADER_BYTES)
+        )
+
+
+class FramedAvroDecoder:
+    """Payloads with their schema's id before them. `schemas`: id -> a Path or parsed JSON, as for AvroDecoder.
+
+    A batch is read id by id, in bulk. Raises ConfigError as AvroDecoder does.
+    """
+
+    def __init__(self, schemas: Mapping[int, Any], reader: Any = None, setting: str = "format") -> None:
+        self._setting = setting
+        self._schemas = {
+            schema_id: _open(schema, f"{setting}.schemas.{schema_id}", reader, f"{setting}.reader")
+            for schema_id, schema in schemas.items()
+        }
+
+    def decode(self, payloads: Sequence[bytes]) -> list[Any]:
+        """One value a payload, in order."""
+        values: list[Any] = [None] * len(payloads)
+        for schema, at in self._groups(payloads):
+            _scatter(values, at, schema.decode(_gather(payloads, at), _HEADER_BYTES))
+        return values
+
+    def rows(self, payloads: Sequence[bytes], fields: tuple[str, ...]) -> Fields:
+        """These fields, as tuples; sparse where the schemas of the batch differ in them."""
+        groups = self._groups(payloads)
+        names, sparse = _common([schema for schema, _ in groups], fields)
+        rows: list[Any] = [None] * len(payloads)
+        for schema, at in groups:
+            _scatter(rows, at, schema.rows(_gather(payloads, at), _HEADER_BYTES, names))
+        return Fields(names, rows, sparse)
+
+    def _groups(self, payloads: Sequence[bytes]) -> list[tuple[_Schema, Sequence[int]]]:
+        """Each schema with the indexes of its payloads."""
+        headers = list(map(_header, payloads))
+        schemas = {header: self._schema_of(header) for header in dict.fromkeys(headers)}
+        if len(schemas) == 1:
+            return [(schema, range(len(payloads))) for schema in schemas.values()]
+        places: dict[bytes, list[int]] = {header: [] for header in schemas}
+        for at, header in enumerate(headers):
+            places[header].append(at)
+        return [(schema, places[header]) for header, schema in schemas.items()]
+
+    def _schema_of(self, header: bytes) -> _Schema:
+        if len(header) < _HEADER_BYTES or header[0] != 0:
+            raise DecodeError("the value is not framed: it does not start with 0x00 and a schema id of 4 bytes")
+        schema_id = _schema_id(header)
+        if schema_id not in self._schemas:
+            raise DecodeError(f"schema id {schema_id} is not known: add its file to {self._setting}.schemas")
+        return self._schemas[schema_id]
+
+
+class _Schema:
+    """A schema with its readers. `names`: the fields of its records; None where that differs from value to value."""
+
+    def __init__(self, tree: Type) -> None:
+        self.names = frozenset(tree.names()) if isinstance(tree, Record) else None
+        self._tree = tree
+        self._values = value_reader(tree)
+        self._rows: dict[tuple[str, ...], Reader] = {}
+
+    def decode(self, payloads: Sequence[bytes], start: int) -> list[Any]:
+        return _read(self._values, payloads, start)
+
+    def rows(self, payloads: Sequence[bytes], start: int, names: tuple[str, ...]) -> list[tuple[Any, ...]]:
+        """UNSET where a record has no field of that name."""
+        if not isinstance(self._tree, Record):
+            return self._rows_of_dicts(payloads, start, names)
+        if (reader := self._rows.get(names)) is None:
+            reader = self._rows[names] = row_reader(self._tree, names)
+        return _read(reader, payloads, start)
+
+    def reads(self, payload: bytes, start: int) -> bool:
+        try:
+            _read(self._values, [payload], start)
+        except DecodeError:
+            return False
+        return True
+
+    def _rows_of_dicts(self, payloads: Sequence[bytes], start: int, names: tuple[str, ...]) -> list[tuple[Any, ...]]:
+        values = self.decode(payloads, start)
+        if not all(isinstance(value, dict) for value in values):
+            raise DecodeError("a value without fields, where the mapping wants a record of named fields")
+        return [tuple([value.get(name, UNSET) for name in names]) for value in values]
+
+
+def _open(schema: Any, setting: str, reader: Any, reader_setting: str) -> _Schema:
+    tree = load(schema, setting)
+    try:
+        if reader is not None:
+            tree = resolve(tree, load(reader, reader_setting))
+        return _Schema(tree)
+    except SchemaError as error:
+        raise ConfigError(reader_setting, None, f"it cannot read what {setting} writes: {error}") from None
+    except RecursionError:
+        raise ConfigError(setting, None, "the schema is nested too deep") from None
+
+
+def _read(reader: Reader, payloads: Sequence[bytes], start: int) -> list[Any]:
+    try:
+        return reader(payloads, start)
+    except (IndexError, struct.error):
+        raise DecodeError("truncated: the payload ends before its value is complete") from None
+    except UnicodeDecodeError:
+        raise DecodeError("text that is not UTF-8") from None
+    except RecursionError:
+        raise DecodeError("records nested too deep") from None
+    except (OverflowError, ValueError):
+        raise DecodeError("a date or time stamp outside the years 1 to 9999") from None
+
+
+def _schema_id(header: bytes) -> int:
+    return int.from_bytes(header[1:], "big")
+
+
+def _common(schemas: Sequence[_Schema], fields: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
+    """Those of the fields that any of the schemas has, and whether another of them lacks one."""
+    names = tuple(name for name in fields if any(found.names is None or name in found.names for found in schemas))
+    return names, any(found.names is None or not found.names.issuperset(names) for found in schemas)
+
+
+def _gather(payloads: Sequence[bytes], at: Sequence[int]) -> Sequence[bytes]:
+    return payloads if isinstance(at, range) else [payloads[index] for index in at]
+
+
+def _scatter(values: list[Any], at: Sequence[int], found: list[Any]) -> None:
+    if isinstance(at, range):
+        values[:] = found
+        return
+    for index, value in zip(at, found, strict=True):
+        values[index] = value

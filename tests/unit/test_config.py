@@ -1,0 +1,346 @@
+"""Settings: what is taken, and how each wrong file is told."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from consumer.config import AvroFormat, Settings, load, parse
+from consumer.config.model import METADATA
+from consumer.config.properties import REFUSED
+from consumer.config.reading import MAX_BYTES
+from consumer.config.showing import explain, json_schema
+from consumer.errors import ConfigError
+
+CANARY = "canary-7f3a"
+ROOT = Path(__file__).parents[2]
+SMALLEST: dict[str, Any] = {
+    "kafka": {"bootstrap.servers": "localhost:9092", "group.id": "orders"},
+    "topics": ["orders"],
+    "format": "json",
+    "sink": {"dsn": f"postgresql://me:{CANARY}@db/shop"},
+}
+
+
+def with_changes(**changes: Any) -> dict[str, Any]:
+    """The smallest configuration with `path__of__setting=value`; None: without it."""
+    settings = copy.deepcopy(SMALLEST)
+    for path, value in changes.items():
+        *steps, last = path.split("__")
+        place = settings
+        for step in steps:
+            place = place.setdefault(step, {})
+        place.pop(last, None) if value is None else place.update({last: value})
+    return settings
+
+
+def kafka(**properties: Any) -> dict[str, Any]:
+    settings = copy.deepcopy(SMALLEST)
+    settings["kafka"] |= {name.replace("_", "."): value for name, value in properties.items()}
+    return settings
+
+
+def table(**settings: Any) -> dict[str, Any]:
+    return with_changes(sink__tables={"stock": settings})
+
+
+def complaint(written: dict[str, Any]) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        parse(written)
+    return caught.value
+
+
+def test_the_smallest_file_gets_every_default(tmp_path: Path) -> None:
+    """The smallest file that works is four lines."""
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "kafka: {bootstrap.servers: x, group.id: g}\ntopics: [t]\nformat: json\nsink: {dsn: 'sqlite:///x.db'}\n"
+    )
+    settings = load(file)
+    assert (settings.batch.max_records, settings.delivery, settings.format.type) == (5000, "exactly_once", "json")
+
+
+@pytest.mark.parametrize(
+    ("written", "field", "words"),
+    [
+        (with_changes(batch__max_recrods=1), "batch.max_recrods", "did you mean `max_records`?"),
+        (with_changes(fomat="json"), "fomat", "did you mean `format`?"),
+        (with_changes(admin__x=1), "admin.x", "there are: enabled, host, port"),
+        (with_changes(format={"type": "avro", "shema": "x"}), "format.shema", "did you mean `schema`?"),
+        (table(colums={}), "sink.tables.stock.colums", "did you mean `columns`?"),
+        (with_changes(batch__max_records="many"), "batch.max_records", "whole number (got 'many')"),
+        (with_changes(batch__max_records=True), "batch.max_records", "whole number"),
+        (with_changes(batch__max_records=0), "batch.max_records", "at least 1 (got 0)"),
+        (with_changes(batch__max_bytes="8 parsecs"), "batch.max_bytes", "8MiB"),
+        (with_changes(admin__port=70_000), "admin.port", "at most 65535 (got 70000)"),
+        (with_changes(admin__enabled="maybe"), "admin.enabled", "true or false"),
+        (with_changes(topics="orders"), "topics", "must be a list"),
+        (with_changes(topics=[]), "topics", "must not be empty"),
+        (with_changes(topics=[5]), "topics.0", "in quotes (got 5)"),
+        (with_changes(topics=None), "topics", "is required: names"),
+        (with_changes(sink__dsn=None), "sink.dsn", "is required: `postgresql"),
+        (with_changes(sink="text"), "sink", "must be a mapping"),
+        (with_changes(delivery="twice"), "delivery", "must be 'exactly_once' or 'at_least_once' (got 'twice')"),
+        (with_changes(format="xml"), "format", "`type` must be one of 'json', 'avro', 'raw' (got 'xml')"),
+        (with_changes(format={"schema": "x"}), "format", "needs `type`"),
+        (with_changes(format=["json"]), "format", "must be a mapping"),
+        (with_changes(format="avro"), "format.schema", "is required with avro"),
+        (with_changes(format={"type": "avro", "schemas": {"x": "y"}}), "format.schemas.x", "whole number (got 'x')"),
+        (with_changes(format={"type": "avro", "schema": "no.avsc"}), "format.schema", "no such file"),
+        (with_changes(format={"type": "avro", "schema": "a", "schemas": {1: "b"}}), "format.schema", "excludes"),
+        (with_changes(start="2026-01-31"), "start", "needs a zone"),
+        (with_changes(start=2026), "start", "must be `earliest`, `latest` or a time"),
+        (with_changes(topics=["a", "a"]), "topics.1", "twice"),
+        (with_changes(topics=["^a("]), "topics.0", "no regular expression"),
+        (with_changes(topics=["^a\\d"]), "topics.0", "[0-9]"),
+        (with_changes(topics=["a/b"]), "topics.0", "no topic name"),
+        (table(mode="increment"), "sink.tables.stock.add", "is required with mode increment"),
+        (table(add=["n"]), "sink.tables.stock.add", "belongs to mode increment"),
+        (table(mode="increment", key=["n"], add=["n"]), "sink.tables.stock.add", "matched by or added up"),
+        (table(version="v"), "sink.tables.stock.version", "belongs to the modes upsert and delete"),
+        (table(topics=["oders"]), "sink.tables.stock.topics", "did you mean `orders`?"),
+        (table(columns={"c": "$offest"}), "sink.tables.stock.columns.c", "did you mean `$offset`?"),
+        (table(columns={"c": "$topic.x"}), "sink.tables.stock.columns.c", "has no fields"),
+        (table(columns={"c": ""}), "sink.tables.stock.columns.c", "must be a field"),
+        (table(columns={"c": {"constant": 1}}), "sink.tables.stock.columns.c.constant", "did you mean `const`?"),
+        (table(columns={"c": {"const": [1]}}), "sink.tables.stock.columns.c.const", "must be a text, a number"),
+        (table(unknown="keep"), "sink.tables.stock.unknown", "'drop' or 'reject' (got 'keep')"),
+        (table(unknown={"column": "c"}, columns={"c": "a"}), "sink.tables.stock.unknown.column", "already"),
+        (
+            with_changes(topics=["a", "b"], sink__tables={"t": {"topics": ["a"]}}),
+            "topics.1",
+            "goes into no table",
+        ),
+        (with_changes(format={"type": "json", "on_null": "delete"}), "sink.tables", "must be upsert or delete"),
+        (with_changes(transform="pipeline.explode"), "transform", "must be `module:function`"),
+        (with_changes(transform="a:b", sink__tables={"t": {"columns": {}}}), "sink.tables.t.columns", "excluded by"),
+        (with_changes(transform="a:b", format={"type": "json", "on_null": "delete"}), "format.on_null", "excluded by"),
+        (with_changes(format="raw"), "sink.tables", "{body: $value}"),
+        (with_changes(format="raw", sink__tables={"t": {}}), "sink.tables.t.columns", "{body: $value}"),
+        (
+            with_changes(format="raw", sink__tables={"t": {"columns": {"c": "a"}}}),
+            "sink.tables.t.columns.c",
+            "have no fields",
+        ),
+        (with_changes(sink__dsn="mysql://me@db/x"), "sink.dsn", "no other sinks"),
+        (with_changes(sink__dsn="shop"), "sink.dsn", "must be"),
+        (with_changes(sink__dsn=""), "sink.dsn", "is empty"),
+        (with_changes(sink__write_deadline_ms=75_000), "sink.write_deadline_ms", "above 300000"),
+        (kafka(max_poll_interval_ms=1000), "sink.write_deadline_ms", "kafka.max.poll.interval.ms (1000)"),
+        (kafka(session_timeout_ms="soon"), "kafka.session.timeout.ms", "whole number of milliseconds"),
+        (kafka(group_protocol="consumer", session_timeout_ms=6000), "kafka.session.timeout.ms", "the broker decides"),
+        (kafka(enable_ssl_certificate_verification=False), "kafka.enable.ssl.certificate.verification", "ssl.ca"),
+        (with_changes(kafka__error_cb="x"), "kafka.error_cb", "it is code"),
+        (with_changes(kafka__x=[1]), "kafka.x", "must be a text, a number"),
+        (with_changes(kafka={"group.id": "g"}), "kafka.bootstrap.servers", "is required"),
+        (with_changes(kafka={"bootstrap.servers": "x", "group.id": " "}), "kafka.group.id", "is required"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_to_do(written: dict[str, Any], field: str, words: str) -> None:
+    """One sentence: the field, the reason, what to do, and the value."""
+    error = complaint(written)
+    assert error.field == field
+    assert words in str(error)
+    assert "\n" not in str(error)
+    assert CANARY not in str(error)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_unsafe_properties_are_refused_with_the_reason(name: str) -> None:
+    """What would lose records or run code is refused, and its value not repeated."""
+    written = copy.deepcopy(SMALLEST)
+    written["kafka"][name] = CANARY
+    error = complaint(written)
+    assert error.field == f"kafka.{name}"
+    assert REFUSED[name] in str(error)
+    assert CANARY not in str(error)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        with_changes(sink=f"postgresql://me:{CANARY}@db"),
+        with_changes(sink__dsn=None, sink__dns=CANARY),
+        with_changes(sink__dsn={CANARY: CANARY}),
+        with_changes(kafka__ssl=CANARY, kafka=[CANARY]),
+        kafka(sasl_password=[CANARY]),
+        with_changes(transform=f"postgresql://me:{CANARY}@db/shop"),
+        with_changes(delivery=f"host=db password={CANARY}"),
+        with_changes(sink__dsn=f"mysql://me:{CANARY}@db/shop"),
+    ],
+)
+def test_a_secret_is_never_repeated(written: dict[str, Any]) -> None:
+    """Wherever a password was put, no message holds it; a key that is itself one is the reader's to see."""
+    error = complaint(written)
+    assert CANARY not in str(error).replace(f"sink.dsn.{CANARY}", "")
+
+
+def test_environment_variables_are_filled_in_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`${NAME}` is that variable in any text; a complaint shows the name, not what it holds."""
+    monkeypatch.setenv("MB_PORT", "9999")
+    monkeypatch.setenv("MB_WORD", CANARY)
+    assert parse(with_changes(admin__port="${MB_PORT}")).admin.port == 9999
+    assert parse(with_changes(topics=["a-${MB_PORT}-b"])).topics == ["a-9999-b"]
+    error = complaint(with_changes(batch__max_records="${MB_WORD}"))
+    assert str(error) == "batch.max_records: must be a whole number (got '${MB_WORD}')"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("${NOT_SET_7}", "NOT_SET_7 is not set"), ("${a b}", "name"), ("${A", "name")]
+)
+def test_a_missing_variable_is_named(text: str, words: str) -> None:
+    """The field and the variable that is missing, or that `${` is not finished."""
+    error = complaint(with_changes(sink__dsn=text))
+    assert error.field == "sink.dsn"
+    assert words in str(error)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"# only a comment\n", "is empty"),
+        (b"- a\n- b\n", "must be a mapping"),
+        (b"text", "must be a mapping"),
+        (b"a: 1\na: " + CANARY.encode(), "the key `a` is there twice: remove one (line 2)"),
+        (b"a: [" + CANARY.encode(), "is not YAML"),
+        (b"a: @" + CANARY.encode(), "cannot start any token (line 1)"),
+        (b"a: &x 1\nb: *x", "alias (*x), in line 2"),
+        (b"a: !!python/object:os.system " + CANARY.encode(), "uses a tag"),
+        (b"a: !!str 1", "uses a tag"),
+        (b"a: 1\n---\nb: 2", "is not YAML"),
+        (b"[" * 5000, "nested deeper"),
+        (b"{a: " * 5000, "nested deeper"),
+        (b"- " * 5000, "nested deeper"),
+        (b"a: " + b"9" * 10_000, "is not YAML"),
+        (b"? {a: b}\n: c", "is not YAML"),
+        (b"a: \x00", "control character"),
+        (b"a: 1\nb: \xff", "not UTF-8, in line 2"),
+        (b"a" * (MAX_BYTES + 1), "larger than"),
+    ],
+)
+def test_a_file_that_is_no_plain_yaml_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    """Bombs, tags, duplicates and broken text end in one sentence naming the file and line, never its text."""
+    file = tmp_path / "config.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert words in str(caught.value)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert CANARY not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """A path where there is nothing, or a folder."""
+    with pytest.raises(ConfigError, match="No such file"):
+        load(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="Is a directory"):
+        load(tmp_path)
+
+
+def test_schemas_are_looked_for_beside_the_file(tmp_path: Path) -> None:
+    """Where the command is called does not matter."""
+    (tmp_path / "order.avsc").write_text('"string"')
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "kafka: {bootstrap.servers: x, group.id: g}\ntopics: [t]\nformat: {type: avro, schema: order.avsc}\n"
+        "sink: {dsn: 'sqlite:///x.db'}\n"
+    )
+    settings = load(file)
+    assert isinstance(settings.format, AvroFormat)
+    assert settings.format.schema_file == tmp_path / "order.avsc"
+
+
+RICH = with_changes(
+    start="2026-01-31T08:00:00+02:00",
+    batch={"max_bytes": "1MiB"},
+    key_format={"type": "json"},
+    topics=["orders", "items"],
+    kafka__client={},
+)
+RICH["kafka"] = {**SMALLEST["kafka"], "sasl.password": CANARY, "ssl.key.password": CANARY, "fetch.min.bytes": 1}
+RICH["sink"]["tables"] = {
+    "stock": {"mode": "increment", "key": ["item"], "add": ["n"], "topics": ["items"]},
+    "orders": {
+        "mode": "upsert",
+        "version": "at",
+        "columns": {name[1:]: name for name in METADATA}
+        | {"a": "$key.id", "b": {"const": None}, "c": "$headers.x-y.z"},
+        "unknown": {"column": "rest"},
+    },
+}
+
+
+@pytest.mark.parametrize("written", [SMALLEST, RICH])
+def test_the_explained_file_means_the_same_and_holds_no_secret(
+    written: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is printed can be used as a file, once the secrets are put in again."""
+    settings = parse(written)
+    text = explain(settings)
+    assert CANARY not in text
+    file = tmp_path / "config.yaml"
+    monkeypatch.setenv("MB_DSN", settings.sink.dsn.get_secret_value())
+    text = text.replace("dsn: '***'", "dsn: ${MB_DSN}").replace("'***'", CANARY)
+    file.write_text(text)
+    assert load(file) == settings
+
+
+def test_the_schema_names_every_setting_and_refuses_others() -> None:
+    """The JSON Schema has all of the model's names, also where a setting may be a word or a mapping."""
+    schema = json_schema()
+    assert set(schema["properties"]) == set(Settings.model_fields)
+    models = [part for part in schema["$defs"].values() if "properties" in part]
+    assert all(part["additionalProperties"] is False for part in [schema, *models])
+    words = [part.get("enum") for part in schema["properties"]["format"]["anyOf"]]
+    assert ["json", "avro", "raw"] in words
+
+
+def examples() -> list[str]:
+    """The README's configurations, smallest and larger."""
+    found: list[str] = []
+    for line in (ROOT / "README.md").read_text().splitlines():
+        if line.strip().startswith("kafka:"):
+            found.append("")
+        if found and not found[-1].endswith("\0"):
+            found[-1] += f"{line}\n" if line.strip() and line.strip() not in ("EOF", "```") else "\0"
+    return [textwrap.dedent(example.rstrip("\0")) for example in found]
+
+
+@pytest.mark.parametrize("example", examples())
+def test_the_examples_of_the_readme_are_valid(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the README shows can be copied."""
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///x.db")
+    assert isinstance(parse(YAML(typ="safe", pure=True).load(example), ROOT), Settings)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+PATHS = ["kafka", "topics", "start", "format", "key_format", "batch", "transform", "sink", "admin", "shutdown_grace_ms"]
+PATHS += ["sink__dsn", "sink__tables", "sink__tables__t", "sink__tables__t__columns", "sink__tables__t__unknown"]
+PATHS += ["batch__max_bytes", "format__type", "kafka__sasl", "sink__tables__t__columns__c"]
+
+
+@given(path=st.sampled_from(PATHS), value=JSON)
+def test_whatever_stands_at_a_setting_is_taken_or_complained_about_in_one_line(path: str, value: Any) -> None:
+    """No value of any type ends in another error than ConfigError."""
+    written = with_changes(format={"type": "json"}) | {"key_format": {"type": "text"}}
+    *steps, last = path.split("__")
+    place: Any = written
+    for step in steps:
+        place = place.setdefault(step, {})
+    place[last] = value
+    with contextlib.suppress(ConfigError):
+        assert isinstance(parse(written), Settings)

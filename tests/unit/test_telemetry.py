@@ -1,0 +1,112 @@
+"""What is told to the probes, the metrics and the log."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import structlog
+
+from consumer.assignment import Assignment
+from consumer.batch import Batch
+from consumer.metrics import Metrics
+from consumer.telemetry import Telemetry
+from consumer.writer import Written
+from tests.fake_kafka import MemoryMessage
+
+P = ("t", 0)
+
+
+class Clock:
+    """Moved by hand."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def made() -> tuple[Telemetry, Metrics, Clock]:
+    clock, metrics = Clock(), Metrics()
+    return Telemetry(metrics, clock=clock), metrics, clock
+
+
+def looked(telemetry: Telemetry, assignment: Assignment, end: int = 0, written_to: int = 0) -> None:
+    telemetry.looked(assignment, {P: end}, {P: written_to}, (), None)
+
+
+def assigned(flow: bool) -> Assignment:
+    assignment = Assignment()
+    assignment.assigned([P], 0)
+    if flow:
+        assignment.to_claim(0)
+        assignment.flow(P, "")
+    return assignment
+
+
+def test_it_is_ready_only_when_every_partition_flows() -> None:
+    """Not before it has joined, nor while partitions are claimed; alive all the time."""
+    telemetry, _, _ = made()
+    assert (telemetry.health().alive, telemetry.health().ready) == (True, False)
+    telemetry.rebalanced("assigned", [P])
+    looked(telemetry, assigned(flow=False))
+    assert not telemetry.health().ready
+    looked(telemetry, assigned(flow=True))
+    assert telemetry.health().ready
+
+
+def test_a_loop_that_does_not_turn_is_not_alive() -> None:
+    """The one thing that a restart cures."""
+    telemetry, _, clock = made()
+    clock.now += 59
+    assert telemetry.health().alive
+    clock.now += 2
+    assert not telemetry.health().alive
+
+
+def test_an_outage_is_alive_and_not_ready_and_says_why() -> None:
+    """A restart would only cost the place in the group."""
+    telemetry, metrics, _ = made()
+    telemetry.rebalanced("assigned", [P])
+    telemetry.unavailable("PostgreSQL: the connection is lost", 1, 0.1)
+    health = telemetry.health()
+    assert (health.alive, health.ready, health.reason) == (True, False, "PostgreSQL: the connection is lost")
+    looked(telemetry, assigned(flow=True))
+    assert not telemetry.health().ready
+    assert metrics.value("state", state="unavailable") == 1
+    telemetry.claimed({P: 0})
+    assert telemetry.health().ready
+    assert metrics.value("state", state="unavailable") == 0
+
+
+def test_a_held_partition_is_told_with_its_reason() -> None:
+    """Readiness says which, and why."""
+    telemetry, _, _ = made()
+    telemetry.rebalanced("assigned", [P])
+    assignment = assigned(flow=True)
+    assignment.hold(P, "offsets 3 to 7 are gone", 0)
+    looked(telemetry, assignment)
+    assert not telemetry.health().ready
+    assert "t 0: offsets 3 to 7 are gone" in telemetry.health().reason
+
+
+def test_lag_is_what_is_not_committed_yet() -> None:
+    """In records from the end of the partition, in seconds from the last committed record's time."""
+    telemetry, metrics, _ = made()
+    batch = Batch([MemoryMessage("t", 0, 4, b"x", millis=0)], {P: 4}, {P: 5}, 1)
+    telemetry.wrote(Written(batch, {P: 5}, Counter(t=1), Counter(), Counter(), None), 0.1)
+    looked(telemetry, assigned(flow=True), end=9, written_to=5)
+    assert metrics.value("consumer_lag", topic="t", partition="0") == 4
+    assert metrics.value("consumer_lag_seconds", topic="t", partition="0") > 1e9
+    looked(telemetry, assigned(flow=True), end=5, written_to=5)
+    assert metrics.value("consumer_lag_seconds", topic="t", partition="0") == 0
+
+
+def test_a_repeated_trouble_is_logged_once_in_a_while() -> None:
+    """An outage of an hour is not a gigabyte of log."""
+    telemetry, _, clock = made()
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(100):
+            clock.now += 1
+            telemetry.unavailable("PostgreSQL: the connection is lost", 1, 0.1)
+        telemetry.unavailable("another reason", 1, 0.1)
+    assert len(lines) == 100 // 30 + 1 + 1
