@@ -1,12 +1,13 @@
 .DEFAULT_GOAL := help
 VENV := .venv
 PYTHON ?= python3
+MINUTES ?= 10
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help install test lint docs lock clean
+.PHONY: help install test bench bench-memory lint docs lock clean
 
 help: ## list these commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 install: $(VENV)/ready ## create .venv with everything, pinned by hash
 
@@ -18,6 +19,12 @@ $(VENV)/ready: requirements.txt pyproject.toml
 
 test: install ## every test, against a real Kafka and a real PostgreSQL that it starts itself
 	$(VENV)/bin/pytest
+
+bench: install ## the daemon's speed, as ratios to what is possible and to loops written by hand (some minutes)
+	$(VENV)/bin/python -m tests.benchmarks
+
+bench-memory: install ## the daemon's memory under load for MINUTES=10
+	$(VENV)/bin/python -m tests.benchmarks.memory --minutes $(MINUTES)
 
 lint: install ## style, types and layers
 	$(VENV)/bin/ruff check .

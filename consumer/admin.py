@@ -11,6 +11,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from waitress.server import create_server  # type: ignore[import-untyped]
+from waitress.wasyncore import close_all  # type: ignore[import-untyped]
 
 from consumer.errors import ConfigError
 from consumer.health import Health
@@ -28,8 +29,10 @@ class AdminServer:
     def __init__(self, host: str, port: int, registry: CollectorRegistry, health: Callable[[], Health]) -> None:
         self._registry, self._health = registry, health
         logging.getLogger("waitress").setLevel(logging.ERROR)
+        self._channels: dict[int, Any] = {}
         self._server = create_server(
             self._answer,
+            map=self._channels,
             sockets=[_listening(host, port)],
             threads=4,
             connection_limit=200,
@@ -49,7 +52,8 @@ class AdminServer:
 
     def stop(self) -> None:
         """Close every connection, and end the threads."""
-        self._server.close()
+        self._server.pull_trigger()
+        close_all(self._channels, ignore_all=True)
         self._thread.join(5)
         self._server.task_dispatcher.shutdown()
 

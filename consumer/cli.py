@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,8 @@ from consumer import __version__
 from consumer.errors import ConfigError, FatalError, UnavailableError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+offsets = typer.Typer(no_args_is_help=True, help="Where the group stands, and setting it by hand.")
+app.add_typer(offsets, name="offsets")
 Config = Annotated[Path, typer.Argument(help="the YAML file")]
 
 
@@ -38,6 +41,93 @@ def run(config: Config, verbose: Annotated[bool, typer.Option(help="log every ba
     run_daemon(settings)
 
 
+@app.command()
+def check(
+    config: Config,
+    explain: Annotated[
+        bool, typer.Option(help="print the file with every default, secrets masked; check no more")
+    ] = False,
+) -> None:
+    """Look at everything that could keep `run` from working: one line each, with what to do."""
+    from consumer.check import findings
+    from consumer.config import load
+    from consumer.config.showing import explain as explained
+
+    settings = load(config)
+    if explain:
+        typer.echo(explained(settings), nl=False)
+        return
+    code = 0
+    for finding in findings(settings):
+        typer.echo(f"{_mark(finding.ok)}  {finding.subject}: {finding.message}")
+        code = max(code, 0 if finding.ok else 2 if finding.configuration else 1)
+    raise typer.Exit(code)
+
+
+@app.command()
+def demo(
+    records: Annotated[int, typer.Option(min=1, help="how many orders")] = 200_000,
+    postgres: Annotated[bool, typer.Option("--postgres", help="into an embedded PostgreSQL")] = False,
+    database: Annotated[Path | None, typer.Option(help="the SQLite file to make; default: a temporary one")] = None,
+) -> None:
+    """Watch orders flow into a database, and be proved complete: no Kafka and no database needed."""
+    import logging
+
+    from consumer import logs
+    from consumer.demo.command import run_demo
+
+    logs.configure()
+    logging.getLogger().setLevel(logging.WARNING)
+    raise typer.Exit(run_demo(records, postgres=postgres, database=database))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration, for editors."""
+    from consumer.config.showing import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@offsets.command("show")
+def offsets_show(
+    config: Config, as_json: Annotated[bool, typer.Option("--json", help="one JSON list")] = False
+) -> None:
+    """Show every partition: the database's next offset, Kafka's, the lag, the owner."""
+    from dataclasses import asdict
+
+    from consumer.config import load
+    from consumer.offsets import lines, standings
+
+    found = standings(load(config))
+    typer.echo(json.dumps([asdict(one) for one in found], indent=2) if as_json else "\n".join(lines(found)))
+
+
+@offsets.command("reset")
+def offsets_reset(
+    config: Config,
+    topic: Annotated[str, typer.Option(help="the topic")],
+    to: Annotated[str, typer.Option(help="earliest, latest, an offset, or a time with zone")],
+    partition: Annotated[list[int] | None, typer.Option(help="only this one; may be repeated")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+) -> None:
+    """Set the next offset. A running daemon goes on from there; records before it are skipped, after it repeated."""
+    from consumer.config import load
+    from consumer.offsets import planned, reset
+
+    settings = load(config)
+    changes = planned(settings, topic, partition or [], to)
+    for change in changes:
+        before = "none" if change.before is None else change.before
+        typer.echo(f"{change.topic} partition {change.partition}: {before} -> {change.after.next_offset}")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise ConfigError("--yes", None, "is required where nobody can be asked; nothing was changed")
+        typer.confirm("Set these offsets?", abort=True)
+    reset(settings, changes)
+    typer.echo("done")
+
+
 def main() -> None:
     """The command `microbatch`: exit 0 done, 1 failed, 2 usage or configuration."""
     try:
@@ -48,6 +138,10 @@ def main() -> None:
         sys.exit(_report(f"error: {error}\nhint: {error.hint}", 1))
     except UnavailableError as error:
         sys.exit(_report(f"error: {error}", 1))
+
+
+def _mark(ok: bool) -> str:
+    return typer.style("ok  ", fg="green") if ok else typer.style("FAIL", fg="red", bold=True)
 
 
 def _report(text: str, code: int) -> int:

@@ -9,11 +9,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
+from consumer.errors import FatalError, UnavailableError
 from consumer.errors import TopicPartition as Coordinates
-from consumer.errors import UnavailableError
 
 Start = Literal["earliest", "latest"] | datetime.datetime
 _TIMEOUT = 5.0
@@ -111,6 +111,27 @@ class KafkaCluster:
             return self._admin.list_topics(timeout=_TIMEOUT)
         except KafkaException as error:
             raise UnavailableError(f"Kafka does not answer: {error.args[0].str()}") from error
+
+    def topics(self, timeout: float = _TIMEOUT) -> dict[str, int]:
+        """Every topic that this user may see, and its number of partitions; an answer within `timeout` seconds."""
+        try:
+            found = self._admin.list_topics(timeout=timeout).topics
+        except KafkaException as error:
+            raise UnavailableError(f"Kafka does not answer: {error.args[0].str()}") from error
+        return {name: len(topic.partitions) for name, topic in found.items()}
+
+    def move(self, next_offsets: Mapping[Coordinates, int]) -> None:
+        """Set the group's committed offsets. Raises FatalError when the group is running."""
+        offsets = [TopicPartition(*key, offset) for key, offset in sorted(next_offsets.items())]
+        asked = ConsumerGroupTopicPartitions(self._group, offsets)
+        (future,) = self._admin.alter_consumer_group_offsets([asked], request_timeout=_TIMEOUT).values()
+        for answered in _answer(future).topic_partitions:  # the future itself succeeds, whatever happened to these
+            if answered.error is None:
+                continue
+            if answered.error.code() == KafkaError.UNKNOWN_MEMBER_ID:
+                hint = "Stop every instance of it, and try again."
+                raise FatalError(f"the group {self._group} is running: its offsets cannot be set", hint)
+            raise UnavailableError(f"Kafka: {answered.error.str()}")
 
     def _ask_ids(self, topics: Collection[str]) -> dict[str, Future[Any]]:
         if self._anonymous or not topics:

@@ -17,18 +17,21 @@ from consumer.admin import AdminServer
 from consumer.batch import BatchPolicy
 from consumer.cluster import KafkaCluster
 from consumer.config import Settings
-from consumer.errors import UnavailableError
+from consumer.errors import FatalError, UnavailableError
 from consumer.mapping.opening import open_mapper
 from consumer.mapping.topics import TopicMapper
 from consumer.mapping.transform import TransformMapper
 from consumer.metrics import Metrics
 from consumer.pipeline import Limits, Pipeline
-from consumer.sinks.opening import open_sink
-from consumer.source import KafkaSource
+from consumer.sinks import Sink
+from consumer.sinks.opening import open_sink, targets_of
+from consumer.source import KafkaSource, verify
+from consumer.table import Mode, Table, Target
 from consumer.telemetry import Progress, Telemetry
 from consumer.writer import Writer
 
 log = structlog.get_logger("microbatch")
+_START_SECONDS = 10.0
 _DEFAULT_SESSION_MS = 45_000  # librdkafka's default of session.timeout.ms
 
 
@@ -43,15 +46,17 @@ def run_daemon(
 
     `on_progress` is called after each batch. `wrap` may put something around the sink. Raises ConfigError, FatalError.
     """
+    verify(settings.kafka)
     owner = owner_name()
     sink = wrap(open_sink(settings, owner))
     mapper = open_mapper(settings, sink.describe)
     metrics = Metrics()
     telemetry = Telemetry(metrics, on_progress)
     kafka = dict(settings.kafka)
+    cluster = KafkaCluster(kafka, str(kafka["group.id"]))
     pipeline = Pipeline(
         KafkaSource(kafka, settings.topics),
-        KafkaCluster(kafka, str(kafka["group.id"])),
+        cluster,
         Writer(sink, mapper),
         sink.interrupt,
         telemetry,
@@ -64,20 +69,47 @@ def run_daemon(
         stack.callback(sink.close)
         if settings.admin.enabled:
             stack.enter_context(_serving(settings, metrics, telemetry))
-        _open_tables(mapper, settings)
-        stop = stop or stack.enter_context(_until_signalled())
+        _require_kafka(cluster, settings)
+        _open_tables(mapper, sink, settings)
+        stop = stop or stack.enter_context(until_signalled())
         log.info("started", owner=owner, group=kafka["group.id"], topics=settings.topics)
         pipeline.run(stop)
     log.info("stopped")
 
 
-def _open_tables(mapper: TopicMapper | TransformMapper, settings: Settings) -> None:
+def _require_kafka(cluster: KafkaCluster, settings: Settings) -> None:
+    """A wrong address looks like an outage for ever; so an outage at the start is an error, and a later one is not."""
+    try:
+        cluster.topics(_START_SECONDS)
+    except UnavailableError as error:
+        servers = settings.kafka["bootstrap.servers"]
+        hint = "Correct kafka.bootstrap.servers and security.*, or start Kafka."
+        raise FatalError(
+            f"kafka.bootstrap.servers {servers}: no answer within {_START_SECONDS:g} s ({error})", hint
+        ) from None
+
+
+def _open_tables(mapper: TopicMapper | TransformMapper, sink: Sink, settings: Settings) -> None:
     """Find out now what is wrong with tables, not when the first record comes; an outage is waited for later."""
-    if isinstance(mapper, TopicMapper):
-        try:
+    try:
+        for target in targets_of(settings):
+            _require_key(sink.describe(target.table), target)
+        if isinstance(mapper, TopicMapper):
             mapper.open([topic for topic in settings.topics if not topic.startswith("^")])
-        except UnavailableError as error:
-            log.warning("database_unavailable", reason=str(error))
+    except UnavailableError as error:
+        log.warning("database_unavailable", reason=str(error))
+
+
+def _require_key(table: Table, target: Target) -> None:
+    if target.mode is Mode.INSERT:
+        return
+    key = target.key or next(iter(table.keys), ())
+    if not key:
+        hint = "Give it a primary key, or name columns that are unique together as its `key`."
+        raise FatalError(f"table {table.name} has no key, which mode {target.mode} needs", hint)
+    if set(key) not in map(set, table.keys):
+        hint = "Create such an index, or configure another key."
+        raise FatalError(f"table {table.name}: no unique index is on exactly the key ({', '.join(key)})", hint)
 
 
 def owner_name() -> str:
@@ -107,7 +139,8 @@ def _serving(settings: Settings, metrics: Metrics, telemetry: Telemetry) -> Iter
 
 
 @contextlib.contextmanager
-def _until_signalled() -> Iterator[threading.Event]:
+def until_signalled() -> Iterator[threading.Event]:
+    """An event that SIGTERM or SIGINT sets; when one comes after it is set, the process ends at once."""
     stop = threading.Event()
 
     def handle(_number: int, _frame: object) -> None:

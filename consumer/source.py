@@ -13,7 +13,9 @@ from typing import Any, Protocol
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from consumer.errors import FatalError, UnavailableError
+from consumer.config.complaints import shown
+from consumer.config.properties import is_classic
+from consumer.errors import ConfigError, FatalError, UnavailableError
 from consumer.errors import TopicPartition as Coordinates
 from consumer.record import Message
 
@@ -108,16 +110,33 @@ class Source(Protocol):
         """Leave the group; at most 10 s."""
 
 
+def effective(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """What librdkafka is given: the user's properties over our defaults, and under what is fixed."""
+    classic = is_classic(properties)
+    return {k: v for k, v in DEFAULTS.items() if classic or k not in _CLASSIC_ONLY} | dict(properties) | FIXED
+
+
+def verify(properties: Mapping[str, Any]) -> None:
+    """Raises ConfigError, naming the property, when librdkafka refuses one; connects to nothing."""
+    silent = logging.getLogger("kafka.verify")  # what it says here is said again, when the real one is made
+    silent.disabled = True
+    try:
+        Consumer(effective(properties) | {"bootstrap.servers": ""}, logger=silent).close()
+    except KafkaException as error:
+        text = error.args[0].str().removeprefix("Failed to create consumer: ")
+        named = sorted((name for name in properties if name in text), key=len)
+        field = f"kafka.{named[-1]}" if named else "kafka"
+        reason = f"librdkafka refuses it: {text}; its CONFIGURATION.md lists names and values"
+        raise ConfigError(field, shown(field, properties[named[-1]]) if named else None, reason) from None
+
+
 class KafkaSource:
     """Source on a real cluster. Assigned partitions start paused."""
 
     def __init__(self, properties: Mapping[str, Any], topics: list[str]) -> None:
-        self._properties, self._topics = dict(properties), topics
-        classic = self._properties.get("group.protocol", "classic") == "classic"
-        defaults = {k: v for k, v in DEFAULTS.items() if classic or k not in _CLASSIC_ONLY}
-        self._properties = defaults | self._properties | FIXED
+        self._properties, self._topics = effective(properties), topics
         strategy = str(self._properties.get("partition.assignment.strategy", "cooperative"))
-        self._incremental = not classic or strategy.startswith("cooperative")
+        self._incremental = not is_classic(properties) or strategy.startswith("cooperative")
         self._failure: BaseException | None = None
 
     def open(self, listener: Listener) -> None:

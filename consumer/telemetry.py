@@ -24,11 +24,15 @@ _REPEAT_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the daemon is, in records of this process's life; `next_offsets` are of the batch just committed."""
+    """How far the daemon is, in records of this process's life.
+
+    `next_offsets` are of the batch just committed, `trigger` is what closed it.
+    """
 
     written: int
     filtered: int
     next_offsets: Mapping[TopicPartition, int]
+    trigger: str
 
 
 class Telemetry:
@@ -104,7 +108,7 @@ class Telemetry:
         self._filtered += sum(written.filtered.values())
         log.debug("batch_written", records=len(batch.messages), trigger=batch.trigger, seconds=round(seconds, 3))
         if self._on_progress:
-            self._on_progress(Progress(self._written, self._filtered, written.next_offsets))
+            self._on_progress(Progress(self._written, self._filtered, written.next_offsets, batch.trigger))
 
     def unavailable(self, reason: str, failures: int, seconds: float) -> None:
         """The sink, or Kafka's metadata, cannot serve: the same work is tried again."""

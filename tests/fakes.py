@@ -161,7 +161,8 @@ class MemorySink:
         with self._connected():
             stored = {key: self._stored(key) for key in fences}
             ours = {key: row.position for key, row in stored.items() if row and row.epoch == fences[key].epoch}
-            return {key: Fence(self._raise(key, position), position.next_offset) for key, position in ours.items()}
+            self._end_holders(ours)
+            return {key: Fence(fences[key].epoch, position.next_offset) for key, position in ours.items()}
 
     def begin(self, fences: Mapping[TopicPartition, Fence]) -> None:
         """See Sink.begin."""
@@ -275,11 +276,14 @@ class MemorySink:
         row = self._stored(key)
         return row is not None and Fence(row.epoch, row.position.next_offset) == fence
 
+    def _end_holders(self, keys: Collection[TopicPartition]) -> None:
+        holder = self._database.transaction
+        if holder is not None and holder.group_id == self._group and not holder.fences.keys().isdisjoint(keys):
+            self._database.end()
+
     def _raise(self, key: TopicPartition, position: Position) -> int:
         """Store the position under a new epoch, and end the transaction that holds the partition."""
-        holder = self._database.transaction
-        if holder is not None and holder.group_id == self._group and key in holder.fences:
-            self._database.end()
+        self._end_holders([key])
         row = self._stored(key)
         epoch = row.epoch + 1 if row else 1
         self._database.offsets[self._group, *key] = StoredOffset(position, epoch, self._owner, "2000-01-01T00:00:00Z")

@@ -15,7 +15,7 @@ from consumer.errors import ConfigError
 
 MASK = "***"
 _SECRET = re.compile(r"\bdsn\b|^kafka\..*(password|passphrase|secret|token|key|jaas|oauth|pem)", re.IGNORECASE)
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@|(?<=password=)\S+", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"(?<=://).*@|(?<=password)\s*=.*", re.IGNORECASE | re.DOTALL)
 _REASONS = {
     "missing": "is required",
     "string_type": "must be a text: put it in quotes",

@@ -41,7 +41,7 @@ _MILLISECONDS = ("max.poll.interval.ms", "session.timeout.ms")
 def check_properties(kafka: Mapping[str, str | int | float | bool]) -> None:
     """Raises ConfigError for the first property that is refused, missing, or wrong where the daemon reads it itself."""
     for name, value in kafka.items():
-        if reason := _refusal(name, value, classic=kafka.get("group.protocol", "classic") != "consumer"):
+        if reason := _refusal(name, value, classic=is_classic(kafka)):
             raise ConfigError(f"kafka.{name}", None, f"is refused, because {reason}")
     for name, meaning in _REQUIRED.items():
         if not str(kafka.get(name, "")).strip():
@@ -49,6 +49,11 @@ def check_properties(kafka: Mapping[str, str | int | float | bool]) -> None:
     for name in _MILLISECONDS:
         if name in kafka and not str(kafka[name]).isdecimal():
             raise ConfigError(f"kafka.{name}", kafka[name], "must be a whole number of milliseconds")
+
+
+def is_classic(kafka: Mapping[str, object]) -> bool:
+    """Whether the group is of the classic kind, not of KIP-848."""
+    return str(kafka.get("group.protocol", "classic")).lower() != "consumer"
 
 
 def _refusal(name: str, value: str | int | float | bool, *, classic: bool) -> str | None:

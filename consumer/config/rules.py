@@ -28,9 +28,16 @@ def check_rules(settings: Settings) -> None:
     if settings.transform is not None:
         _check_transform(settings)
     for name, table in settings.sink.tables.items():
-        _check_table(settings, f"sink.tables.{name}", table)
+        _check_table(f"sink.tables.{name}", table)
+        _check_topics_of(settings, f"sink.tables.{name}", table)
     if settings.transform is None:
         _check_mapping(settings)
+
+
+def subscribes(topic: str, name: str) -> bool:
+    """Whether an entry of `topics` means the topic of this name."""
+    # Of the expressions that are allowed, `re` understands the same as POSIX.
+    return re.match(topic, name) is not None if topic.startswith("^") else topic == name
 
 
 def _check_intervals(settings: Settings) -> None:
@@ -104,7 +111,7 @@ def _check_transform(settings: Settings) -> None:
                 raise ConfigError(f"sink.tables.{name}.{setting}", None, reason)
 
 
-def _check_table(settings: Settings, field: str, table: TableSettings) -> None:
+def _check_table(field: str, table: TableSettings) -> None:
     if table.mode is Mode.INCREMENT and not table.add:
         raise ConfigError(f"{field}.add", None, "is required with mode increment: the columns that are added up")
     if table.mode is not Mode.INCREMENT and table.add:
@@ -112,11 +119,18 @@ def _check_table(settings: Settings, field: str, table: TableSettings) -> None:
     if table.version and table.mode not in (Mode.UPSERT, Mode.DELETE):
         reason = f"belongs to the modes upsert and delete, and this is mode {table.mode}: remove it"
         raise ConfigError(f"{field}.version", table.version, reason)
+    for setting in ("topics", "key", "add", "select"):
+        names: list[str] = getattr(table, setting) or []
+        if twice := [name for index, name in enumerate(names) if name in names[:index]]:
+            raise ConfigError(f"{field}.{setting}", twice[0], "is there twice: remove one")
     for name in table.add:
         if name in table.key:
             raise ConfigError(f"{field}.add", name, "is in `key` as well: a column is matched by or added up")
     if isinstance(table.unknown, KeepIn) and table.unknown.column in table.columns:
         raise ConfigError(f"{field}.unknown.column", table.unknown.column, "has a source in `columns` already")
+
+
+def _check_topics_of(settings: Settings, field: str, table: TableSettings) -> None:
     if any(topic.startswith("^") for topic in settings.topics):
         return
     for topic in table.topics or []:

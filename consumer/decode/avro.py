@@ -15,6 +15,7 @@ from __future__ import annotations
 import operator
 import struct
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from msgspec import UNSET
@@ -22,13 +23,29 @@ from msgspec import UNSET
 from consumer.decode import Fields
 from consumer.decode.avro_code import Reader, row_reader, value_reader
 from consumer.decode.avro_resolution import resolve
-from consumer.decode.avro_schema import Record, SchemaError, Type, load
+from consumer.decode.avro_schema import load
+from consumer.decode.avro_types import Map, Record, SchemaError, Type, Union
 from consumer.errors import ConfigError, DecodeError, FatalError
 
 # Confluent's wire format: a zero byte and the schema id, 4 bytes, big-endian.
 # https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format
 _HEADER_BYTES = 5
 _header = operator.itemgetter(slice(_HEADER_BYTES))
+
+
+def open_avro(
+    schema: Path | None, schemas: Mapping[int, Path] | None, reader: Path | None, setting: str
+) -> AvroDecoder | FramedAvroDecoder:
+    """The decoder of one schema's file, or of framed values with a file for each id; exactly one of them is not None.
+
+    Raises ConfigError, naming fields below `setting`.
+    """
+    if schema is not None and schemas is None:
+        return AvroDecoder(schema, reader, setting)
+    if schemas and schema is None:
+        return FramedAvroDecoder(schemas, reader, setting)
+    reason = "give either `schema` (plain values) or `schemas` (schema id -> file, for framed values)"
+    raise ConfigError(setting, None, reason)
 
 
 class AvroDecoder:
@@ -130,10 +147,12 @@ class FramedAvroDecoder:
 
 
 class _Schema:
-    """A schema with its readers. `names`: the fields of its records; None where that differs from value to value."""
+    """A schema with its readers. `names`: the fields of its values; None where that differs from value to value."""
 
     def __init__(self, tree: Type) -> None:
-        self.names = frozenset(tree.names()) if isinstance(tree, Record) else None
+        self.names: frozenset[str] | None = None
+        if not isinstance(tree, Union | Map):
+            self.names = frozenset(tree.names() if isinstance(tree, Record) else ())
         self._tree = tree
         self._values = value_reader(tree)
         self._rows: dict[tuple[str, ...], Reader] = {}
@@ -158,6 +177,8 @@ class _Schema:
 
     def _rows_of_dicts(self, payloads: Sequence[bytes], start: int, names: tuple[str, ...]) -> list[tuple[Any, ...]]:
         values = self.decode(payloads, start)
+        if not names:
+            return [()] * len(values)
         if not all(isinstance(value, dict) for value in values):
             raise DecodeError("a value without fields, where the mapping wants a record of named fields")
         return [tuple([value.get(name, UNSET) for name in names]) for value in values]

@@ -23,7 +23,7 @@ from typing import Any
 from msgspec import UNSET
 
 from consumer.decode import avro_values as values
-from consumer.decode.avro_schema import (
+from consumer.decode.avro_types import (
     Array,
     Enum,
     Fixed,
@@ -34,7 +34,6 @@ from consumer.decode.avro_schema import (
     Record,
     Type,
     Union,
-    label,
 )
 
 Reader = Callable[[Sequence[bytes], int], list[Any]]
@@ -112,7 +111,7 @@ class _Writer:
         self._line(2, f"add({result})")
         self._line(1, "return out")
         source = "\n".join([*self._functions, *self._lines])
-        exec(compile(source, f"<reader of {label(self._schema)}>", "exec"), self._names)  # noqa: S102 - see above
+        exec(compile(source, "<Avro reader>", "exec"), self._names)  # noqa: S102 - see above
         read: Reader = self._names["read"]
         return read
 

@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from consumer.decode import avro_values as values
-from consumer.decode.avro_schema import (
+from consumer.decode.avro_types import (
     NO_DEFAULT,
     Array,
     Enum,
@@ -136,7 +136,9 @@ def _matches(writer: Type, reader: Type) -> bool:
             return writer.kind == reader.kind or reader.kind in _PROMOTIONS.get(writer.kind, ())
         case Fixed(), Fixed():
             return _same_name(writer, reader) and writer.size == reader.size
-        case (Record(), Record()) | (Enum(), Enum()):
+        case Record(), Record():
+            return _same_name(writer, reader)
+        case Enum(), Enum():
             return _same_name(writer, reader)
         case Array(), Array():
             return _matches(writer.item, reader.item)

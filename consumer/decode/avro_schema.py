@@ -1,4 +1,4 @@
-"""Avro schemas as a tree of types: read from a file or from parsed JSON, and vetted once, before a record is decoded.
+"""Avro schemas, read from a file or from parsed JSON, and vetted once, before a record is decoded.
 
 fastavro parses (names, namespaces, defaults); this module refuses what it lets pass and what cannot be decoded safely:
 https://avro.apache.org/docs/1.12.0/specification/ is the standard.
@@ -6,8 +6,6 @@ https://avro.apache.org/docs/1.12.0/specification/ is the standard.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,22 @@ import fastavro
 import msgspec
 from fastavro.schema import SchemaParseException, UnknownType
 
+from consumer.decode.avro_types import (
+    NO_DEFAULT,
+    Array,
+    Enum,
+    Fixed,
+    Logical,
+    Map,
+    Primitive,
+    Record,
+    RecordField,
+    SchemaError,
+    Type,
+    Union,
+    label,
+    walk,
+)
 from consumer.errors import ConfigError
 
 PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
@@ -31,104 +45,6 @@ LOGICAL_TYPES = {
     "uuid": {"string", "fixed"},
 }
 _MAX_PRECISION = 131_072 + 16_383  # of PostgreSQL's numeric; a bound here keeps 10**precision small
-NO_DEFAULT = object()
-
-
-class SchemaError(Exception):
-    """A schema that is not Avro's, or that no record can be decoded by; the text is for the user."""
-
-
-@dataclass(frozen=True, slots=True)
-class Logical:
-    """What a primitive or fixed value means. `precision` and `scale` are those of decimal."""
-
-    name: str
-    precision: int = 0
-    scale: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class Primitive:
-    """A type without parts. `promote`: the primitive type that the reader wants instead."""
-
-    kind: str
-    logical: Logical | None = None
-    promote: str | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Fixed:
-    """So many bytes."""
-
-    name: str
-    size: int
-    logical: Logical | None = None
-    aliases: tuple[str, ...] = ()
-
-
-@dataclass(slots=True, eq=False)
-class Enum:
-    """One of the symbols. A symbol is None where the writer knows it and the reader does not."""
-
-    name: str
-    symbols: tuple[str | None, ...]
-    default: str | None = None
-    aliases: tuple[str, ...] = ()
-
-
-@dataclass(slots=True, eq=False)
-class Array:
-    """Items of one type."""
-
-    item: Type
-
-
-@dataclass(slots=True, eq=False)
-class Map:
-    """Text keys, values of one type."""
-
-    value: Type
-
-
-@dataclass(slots=True, eq=False)
-class Union:
-    """One of the branches, by index."""
-
-    branches: tuple[Type, ...]
-
-
-@dataclass(slots=True, eq=False)
-class RecordField:
-    """A field as written. `name` is None where the reader does not want it."""
-
-    name: str | None
-    type: Type
-    default: Any = NO_DEFAULT
-    aliases: tuple[str, ...] = ()
-
-
-@dataclass(slots=True, eq=False)
-class Record:
-    """Fields in the order of their bytes. `constants`: fields that are not in the bytes, with the reader's defaults."""
-
-    name: str
-    fields: list[RecordField] = field(default_factory=list)
-    constants: dict[str, Any] = field(default_factory=dict)
-    aliases: tuple[str, ...] = ()
-
-    def names(self) -> list[str]:
-        """The names of the fields that a decoded record has."""
-        return [part.name for part in self.fields if part.name is not None] + list(self.constants)
-
-
-@dataclass(slots=True, eq=False)
-class Never:
-    """A type that the reader's schema has no match for: a value of it cannot be decoded."""
-
-    reason: str
-
-
-Type = Primitive | Fixed | Enum | Array | Map | Union | Record | Never
 
 
 def load(source: Any, setting: str) -> Type:
@@ -175,32 +91,6 @@ def build(schema: Any) -> Type:
     return tree
 
 
-def walk(tree: Type) -> Iterator[Type]:
-    """Each type in the tree once."""
-    seen, waiting = {id(tree)}, [tree]
-    while waiting:
-        part = waiting.pop()
-        yield part
-        for child in _children(part):
-            if id(child) not in seen:
-                seen.add(id(child))
-                waiting.append(child)
-
-
-def _children(part: Type) -> list[Type]:
-    match part:
-        case Array():
-            return [part.item]
-        case Map():
-            return [part.value]
-        case Union():
-            return list(part.branches)
-        case Record():
-            return [child.type for child in part.fields]
-        case _:
-            return []
-
-
 def _takes_no_bytes(part: Type, within: frozenset[int] = frozenset()) -> bool:
     match part:
         case Primitive():
@@ -229,8 +119,11 @@ class _Builder:
                 return Primitive(schema)
             return self._built.get(schema) or self.build(self._named[schema])
         kind = schema["type"]
-        if not isinstance(kind, str) or (kind in self._named and kind not in PRIMITIVES):
-            return self.build(kind)
+        if kind in PRIMITIVES:
+            return Primitive(kind, _logical(kind, schema))
+        return self._complex(kind, schema)
+
+    def _complex(self, kind: str, schema: dict[str, Any]) -> Type:
         match kind:
             case "record" | "error":
                 return self._record(schema)
@@ -242,8 +135,6 @@ class _Builder:
                 return self._enum(schema)
             case "fixed":
                 return self._fixed(schema)
-            case _ if kind in PRIMITIVES:
-                return Primitive(kind, _logical(kind, schema))
             case _:
                 raise SchemaError(f"it does not define the type {kind}")
 
@@ -282,17 +173,6 @@ class _Builder:
         return fixed
 
 
-def label(part: Type) -> str:
-    """How a type is called in messages: its full name, or its kind."""
-    match part:
-        case Record() | Enum() | Fixed():
-            return part.name
-        case Primitive():
-            return part.kind
-        case _:
-            return type(part).__name__.lower()
-
-
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise SchemaError("a name that is not text")
@@ -312,8 +192,8 @@ def _logical(kind: str, schema: dict[str, Any]) -> Logical | None:
     if name != "decimal":
         return Logical(name)
     precision, scale = schema.get("precision"), schema.get("scale", 0)
-    if not isinstance(precision, int) or not isinstance(scale, int):
-        return None
+    if not isinstance(precision, int) or not isinstance(scale, int) or precision < 1:
+        return None  # as for any logical type that is not valid
     if precision > _MAX_PRECISION:
         raise SchemaError(f"a decimal of more than {_MAX_PRECISION} digits")
     return Logical(name, precision, scale)

@@ -10,11 +10,11 @@ import uuid
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from typing import NoReturn
 
-from consumer.decode.avro_schema import Logical
+from consumer.decode.avro_types import Logical
 from consumer.errors import DecodeError
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-LOCAL_EPOCH = datetime.datetime(1970, 1, 1)  # noqa: DTZ001 - local time stamps have no zone
+LOCAL_EPOCH = datetime.datetime(1970, 1, 1)
 FIRST_DAY = datetime.date(1970, 1, 1).toordinal()
 MILLISECOND = datetime.timedelta(milliseconds=1)
 MICROSECOND = datetime.timedelta(microseconds=1)

@@ -65,7 +65,7 @@ class JsonDecoder:
             return list(map(_decode, payloads))
 
     def rows(self, payloads: Sequence[bytes], fields: tuple[str, ...]) -> Fields:
-        """These top-level fields, typed by their columns; all other fields are passed over."""
+        """These top-level fields, typed by their columns. The rest is passed over, UTF-8 or not."""
         layout = self._layouts.get(fields)
         if layout is None:
             layout = self._layouts[fields] = _Layout(fields, self._columns)

@@ -17,9 +17,9 @@ def open_decoder(settings: Format | KeyFormat, where: str) -> Callable[[Mapping[
     Raises ConfigError for a schema that cannot be loaded.
     """
     if isinstance(settings, AvroFormat):
-        from consumer.decode.avro import AvroDecoder
+        from consumer.decode.avro import open_avro
 
-        decoder: Decoder = AvroDecoder(settings.schema_file, settings.schemas, settings.reader, where)
+        decoder: Decoder = open_avro(settings.schema_file, settings.schemas, settings.reader, where)
     elif isinstance(settings, RawFormat):
         decoder = RawDecoder()
     elif isinstance(settings, JsonFormat):

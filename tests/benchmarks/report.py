@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import confluent_kafka
+import msgspec
 import psycopg
 from rich.console import Console
 from rich.table import Table
@@ -83,7 +83,7 @@ def versions(dsn: str) -> dict[str, str]:
 def save(name: str, found: dict[str, Any]) -> Path:
     """Write the file `name` with the time, and once more as the latest."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(found, indent=2)
+    text = msgspec.json.format(msgspec.json.encode(found), indent=2).decode()
     (FOLDER / f"{name}-latest.json").write_text(text)
     path = FOLDER / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.json"
     path.write_text(text)

@@ -203,8 +203,7 @@ def test_confirm_answers_only_what_is_still_ours(sink_factory: SinkFactory) -> N
     first.commit({P: 4, Q: 7})
     second.claim({Q: START})
     ours = first.confirm(mine)
-    assert ours.keys() == {P}
-    assert ours[P].next_offset == 4
+    assert ours == first.confirm(mine) == {P: Fence(mine[P].epoch, 4)}
     first.begin(ours)
     first.rollback()
 
@@ -503,6 +502,15 @@ def test_increment_refuses_sums_that_do_not_fit(sink_factory: SinkFactory) -> No
     assert by_id(sink_factory.rows("item"), "id", "amount") == [(1, 2**63 - 1)]
 
 
+def test_an_increment_by_null_is_refused(sink_factory: SinkFactory) -> None:
+    """Nothing cannot be added."""
+    sink = opened(sink_factory(PAIR))
+    with pytest.raises(RejectedError) as raised:
+        sink.apply([group("pair", "a b total", (1, "x", 1), (1, "x", None))])
+    assert raised.value.column == "total"
+    sink.rollback()
+
+
 @pytest.mark.parametrize("target", [UPSERT, INCREMENT, DELETE], ids=lambda target: target.mode)
 def test_a_row_without_its_key_is_refused(sink_factory: SinkFactory, target: Target) -> None:
     """A null or missing key finds no row: the record is at fault."""
@@ -540,6 +548,15 @@ def test_a_version_keeps_newer_rows_from_deletes(sink_factory: SinkFactory) -> N
     write(sink, group("item", "id name version", (1, "x", 5), (2, "x", 5)))
     write(sink, group("item", "id name version", (1, None, 4), (2, None, 5), deletes=[True, True]))
     assert by_id(sink_factory.rows("item"), "id") == [(1,)]
+
+
+def test_a_delete_ends_what_counts_of_versions(sink_factory: SinkFactory) -> None:
+    """After a delete that took place any version is new; one that was older than the row leaves all of it."""
+    sink = sink_factory(VERSIONED)
+    write(sink, group("item", "id name amount version", (1, "x", 1, 5), (2, "x", 2, 5)))
+    rows = [(1, None, 9), (1, "old", 3), (1, None, 2), (2, "new", 7), (2, None, 6)]
+    write(sink, group("item", "id name version", *rows, deletes=[True, False, True, False, True]))
+    assert by_id(sink_factory.rows("item"), "id", "name", "amount") == [(1, "old", 7), (2, "new", 2)]
 
 
 def test_a_row_without_its_version_is_refused(sink_factory: SinkFactory) -> None:

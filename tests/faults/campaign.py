@@ -12,8 +12,9 @@ import signal
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -60,18 +61,25 @@ def run(
         Group(services, f"{topic}_{number}", topic, PARTITIONS, protocol, defect=defect, static=static)
         for number, protocol in enumerate(protocols)
     ]
-    try:
-        with Load(services.bootstrap, topic, PARTITIONS, RATE) as load, ThreadPoolExecutor(len(groups)) as pool:
-            jobs = [pool.submit(_suffer, group, faults) for group in groups]
-            for job in jobs:
+    with history(*groups), Load(services.bootstrap, topic, PARTITIONS, RATE) as load:
+        with ThreadPoolExecutor(len(groups)) as pool:
+            for job in [pool.submit(_suffer, group, faults) for group in groups]:
                 job.result()
             load.stop()
             for job in [pool.submit(group.finish, load.ledger, patience) for group in groups]:
                 job.result()
         print(_report(groups, load.ledger))
-        return sum((group.counts for group in groups), Counter())
+    return sum((group.counts for group in groups), Counter())
+
+
+@contextmanager
+def history(*groups: Group) -> Iterator[None]:
+    """A failure in here says the seed, and what was done to whom; no process is left behind."""
+    try:
+        yield
     except AssertionError as error:
-        raise AssertionError(f"MICROBATCH_FAULTS_SEED={SEED}: {error}") from error
+        told = "\n".join(group.story() for group in groups)
+        raise AssertionError(f"MICROBATCH_FAULTS_SEED={SEED}: {error}\nWhat happened:\n{told}") from error
     finally:
         for group in groups:
             group.end()
@@ -86,7 +94,10 @@ def _suffer(group: Group, faults: Faults) -> None:
 
 def _report(groups: list[Group], ledger: Ledger) -> str:
     lines = [f"seed {SEED}; {len(ledger.entries)} records in the ledger, each once in {len(groups)} tables"]
-    lines += [f"{group.protocol}: {sum(group.counts.values())} faults, {dict(sorted(group.counts.items()))}" for group in groups]
+    lines += [
+        f"{group.protocol}: {sum(group.counts.values())} faults, {dict(sorted(group.counts.items()))}"
+        for group in groups
+    ]
     return "\n".join(lines)
 
 
@@ -164,8 +175,7 @@ def returns(count: int) -> Faults:
                 group.kill(member, "random")
             else:
                 group.leave(member)
-            group.counts["SIGKILL, back" if turn % 2 else "SIGTERM, back"] += 1
-            group.start(member.number)
-            until(group.settled, f"{group.name} settles")
+                group.counts["SIGTERM"] += 1
+            group.back(member.number)
 
     return faults

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -24,6 +25,8 @@ CLASSIC, KIP_848 = "classic", "consumer"
 SESSION_MS = {CLASSIC: 2000, KIP_848: 1000}
 _HEARTBEAT_MS = {CLASSIC: 300, KIP_848: 500}
 _LOG_TAIL = 1500
+MAX_RECORDS = 200
+_NAME_IN_USE = "instance ID is still used"  # librdkafka's text for UNRELEASED_INSTANCE_ID
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ class Member:
 
     def __init__(self, number: int, config: Path, defect: str, orders: tuple[str, signal.Signals] | None) -> None:
         self.number = number
-        self._orders = config.with_suffix(f".{number}.orders")
-        self._log = config.with_suffix(f".{number}.log")
+        self._orders = config.with_suffix(".orders")
+        self._log = config.with_suffix(".log")
         if orders:
             self.order(*orders)
         environment = os.environ | {"ORDERS": str(self._orders), "DEFECT": defect}
@@ -99,7 +102,8 @@ class Group:
     protocol: str = CLASSIC
     defect: str = "none"
     kafka: dict[str, Any] = field(default_factory=dict)
-    settings: str = "admin: {enabled: false}"
+    sink: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
     static: bool = False
     members: list[Member] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
@@ -108,7 +112,7 @@ class Group:
     def __post_init__(self) -> None:
         self._began = time.monotonic()
         self._started = 0
-        self.reconnect()
+        self._connection = psycopg.connect(self.services.dsn, autocommit=True)
         self._connection.execute(
             f"create table {self.name} (place bigserial, partition int, seq bigint, id bigint, pad text)"
         )
@@ -126,24 +130,21 @@ class Group:
         admin.incremental_alter_configs([resource])[resource].result()
 
     def _config(self, number: int) -> Path:
-        session, heartbeat = SESSION_MS[CLASSIC], _HEARTBEAT_MS[CLASSIC]
-        classic = {"session.timeout.ms": session, "heartbeat.interval.ms": heartbeat}
+        session = {"session.timeout.ms": SESSION_MS[CLASSIC], "heartbeat.interval.ms": _HEARTBEAT_MS[CLASSIC]}
         kafka = {"bootstrap.servers": self.services.bootstrap, "group.id": self.name, "group.protocol": self.protocol}
-        kafka |= (classic if self.protocol == CLASSIC else {}) | self.kafka
+        kafka |= (session if self.protocol == CLASSIC else {}) | self.kafka
         if self.static:
             kafka["group.instance.id"] = f"member-{number}"
-        config = self.services.folder / f"{self.name}.yaml"
-        if self.static:
-            config = self.services.folder / f"{self.name}-{number}.yaml"
-        properties = ", ".join(f'{name}: "{value}"' for name, value in kafka.items())
-        config.write_text(f"""
-kafka: {{{properties}}}
-topics: [{self.topic}]
-format: json
-batch: {{max_records: 200, max_wait_ms: 20}}
-sink: {{dsn: "{self.services.dsn}", tables: {{{self.name}: {{}}}}}}
-{self.settings}
-""")
+        settings = {
+            "kafka": kafka,
+            "topics": [self.topic],
+            "format": "json",
+            "batch": {"max_records": MAX_RECORDS, "max_wait_ms": 20},
+            "sink": {"dsn": self.services.dsn, "tables": {self.name: {}}} | self.sink,
+            "admin": {"enabled": False},
+        }
+        config = self.services.folder / f"{self.name}-{number}.yaml"
+        config.write_text(json.dumps(settings | self.settings))  # JSON is YAML
         return config
 
     # What is done to the members.
@@ -183,11 +184,24 @@ sink: {{dsn: "{self.services.dsn}", tables: {{{self.name}: {{}}}}}}
         until(member.stopped, f"{member} of {self.name} reaches {point}")
         self.note(f"{member} stopped, {point}")
 
+    def back(self, number: int) -> None:
+        """Start a static member again until it stays: KIP-848 refuses its name until its former session ends."""
+        member = self.start(number)
+        while until(lambda: member.dead() or self.settled(), f"{self.name} settles") and member.dead():
+            assert _NAME_IN_USE in member.log(), f"{member} ended:\n{member.log()}"
+            self.members.remove(member)
+            member = self.start(number)
+
     def leave(self, member: Member) -> None:
         """SIGTERM."""
         member.leave()
         self.members.remove(member)
         self.note(f"{member} left")
+
+    def story(self) -> str:
+        """What happened, and the last that the members wrote: what a failure is understood from."""
+        logs = [f"{member}, {member.process.poll()}: {member.log()}" for member in self.members]
+        return "\n".join([*self.events, *logs])
 
     def end(self) -> None:
         """No process is left behind."""
@@ -208,6 +222,7 @@ sink: {{dsn: "{self.services.dsn}", tables: {{{self.name}: {{}}}}}}
 
     def reconnect(self) -> None:
         """The database was stopped meanwhile."""
+        self._connection.close()
         self._connection = psycopg.connect(self.services.dsn, autocommit=True)
 
     def sessions(self, member: Member) -> int:
@@ -250,7 +265,7 @@ sink: {{dsn: "{self.services.dsn}", tables: {{{self.name}: {{}}}}}}
         """Whether others own what was `member`'s, and have gone beyond the batch that it has in hand."""
         stored = self.stored()
         pid = f"-{member.process.pid}-"
-        return all(stored[p][0] > offset + _BATCH_BEYOND and pid not in stored[p][1] for p, offset in since.items())
+        return all(stored[p][0] > offset + MAX_RECORDS and pid not in stored[p][1] for p, offset in since.items())
 
     # How it ends.
 
@@ -263,17 +278,13 @@ sink: {{dsn: "{self.services.dsn}", tables: {{{self.name}: {{}}}}}}
             found.append(f"stuck: {error}; next offsets {self.stored()}, ends {ends}")
         found += ledger.differences(self.services.dsn, self.name)
         if found:
-            logs = [f"{member}: {member.log()}" for member in self.members]
-            raise AssertionError("\n".join([f"{self.name}:", *found, "What happened:", *self.events, *logs]))
+            raise AssertionError("\n".join([f"{self.name}:", *found]))
         for member in list(self.members):
             self.leave(member)
 
     def _at(self, ends: dict[int, int]) -> bool:
         stored = self.stored()
         return all(partition in stored and stored[partition][0] >= end for partition, end in ends.items())
-
-
-_BATCH_BEYOND = 200  # records of one partition in a batch at most: `max_records` in the configuration above
 
 
 def shuffled(random_: random.Random, items: tuple[str, ...], count: int) -> list[str]:

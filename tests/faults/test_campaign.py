@@ -21,7 +21,7 @@ def each(count: int, groups: int) -> int:
     return math.ceil(count * SCALE / groups)
 
 
-def test_kills(services: Services, record_testsuite_property) -> None:
+def test_kills(services: Services) -> None:
     """100 kill -9 of one of three members, at every crash point and at random: nothing is lost, nothing doubled."""
     counts = campaign.run(services, campaign.kills(each(100, 3)), TRIOS)
     assert sum(counts.values()) >= 100
@@ -46,8 +46,4 @@ def test_membership_changes(services: Services, protocol: str) -> None:
 def test_static_members(services: Services, protocol: str) -> None:
     """A static member (group.instance.id) that is killed or ended comes back as itself, and goes on."""
     counts = campaign.run(services, campaign.returns(6 * SCALE), (protocol,), static=True)
-    assert counts == Counter({"SIGKILL, back": 3 * SCALE, "SIGTERM, back": 3 * SCALE})
-
-
-def test_two_of_one_name(services: Services) -> None:
-    """A static member that is stopped, and goes on when another has its name, ends with exit code 1, writing nothing."""
+    assert counts == Counter({"SIGKILL random": 3 * SCALE, "SIGTERM": 3 * SCALE})

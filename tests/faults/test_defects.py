@@ -26,10 +26,14 @@ def test_offsets_before_rows_lose_records(services: Services) -> None:
 def test_an_offset_too_far_loses_records(services: Services) -> None:
     """With the offset after the next one stored, whoever takes a partition over leaves a record out."""
     with pytest.raises(AssertionError, match=r"missing: \d+"):
-        campaign.run(services, campaign.kills(2, ("after_commit",)), (CLASSIC,), defect="one_too_far", patience=PATIENCE)
+        campaign.run(
+            services, campaign.kills(2, ("after_commit",)), (CLASSIC,), defect="one_too_far", patience=PATIENCE
+        )
 
 
 def test_an_offset_too_short_doubles_records(services: Services) -> None:
     """With the offset of the last record stored, whoever takes a partition over writes that record again."""
     with pytest.raises(AssertionError, match=r"doubled: \d+"):
-        campaign.run(services, campaign.kills(2, ("after_commit",)), (CLASSIC,), defect="one_too_short", patience=PATIENCE)
+        campaign.run(
+            services, campaign.kills(2, ("after_commit",)), (CLASSIC,), defect="one_too_short", patience=PATIENCE
+        )

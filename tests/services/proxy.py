@@ -8,9 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-_RESET = struct.pack(
-    "ii", 1, 0
-)  # SO_LINGER of zero seconds: what is not sent yet is dropped, and the peer sees a reset
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER of zero seconds: the peer sees a reset, and nothing more is sent
 
 
 class Proxy:
@@ -87,7 +85,8 @@ class Proxy:
                     sink.sendall(data)
         for each in (source, sink):
             with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+                each.shutdown(socket.SHUT_RDWR)  # wakes the other direction's thread
+            each.close()
             self._sockets.discard(each)
 
     def _abort(self, each: socket.socket) -> None:

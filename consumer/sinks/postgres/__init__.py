@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import sql
 
-from consumer.errors import FatalError, FencedError, RejectedError, TopicPartition, UnavailableError
+from consumer.errors import (
+    FatalError,
+    FencedError,
+    MicrobatchError,
+    RejectedError,
+    TopicPartition,
+    UnavailableError,
+)
 from consumer.sinks import Claim, Fence, Position, StoredOffset
 from consumer.sinks.postgres import catalogue, checks, offsets
 from consumer.sinks.postgres.catalogue import Relation
@@ -56,6 +63,8 @@ class PostgresSink:
         self._translation = Translation()
         self._relations: dict[str, Relation] = {}
         self._plans: dict[tuple[str, tuple[str, ...], bool], Plan] = {}
+        self._known: dict[str, Table] = {}  # as last asked for: what rows are made for
+        self._fences: Mapping[TopicPartition, Fence] = {}
         self._opening = ""
         self._defers = False  # a refusal came at COMMIT: constraints that the catalogue did not show are deferred
         self._applied = False  # something was written after the savepoint
@@ -64,6 +73,7 @@ class PostgresSink:
     def describe(self, table: str) -> Table:
         """See Sink.describe."""
         with self._translated() as connection:
+            self._known.pop(table, None)
             return self._load(connection, table).table
 
     def claim(self, starts: Mapping[TopicPartition, Position]) -> dict[TopicPartition, Claim]:
@@ -108,33 +118,33 @@ class PostgresSink:
                 if self._checks_late():
                     with self._instructed(connection):
                         self._run(connection, "set constraints all immediate")
-            except RejectedError:
+            except RejectedError as error:
                 self._run(connection, "rollback to savepoint microbatch")
                 self._applied = False
+                self._require_same_type(error)
                 raise
 
     def commit(self, next_offsets: Mapping[TopicPartition, int]) -> None:
         """See Sink.commit."""
         with self._translated() as connection:
             self._require_transaction()
+            self._require_forward(next_offsets)
             moves = [offsets.advance(self._group, next_offsets)] if self.transactional and next_offsets else []
             try:
                 answers = self._run(connection, sql.SQL("; ").join([*moves, sql.SQL("commit")]))
             except psycopg.Error as error:
-                if not connection.closed and refuses_data(error):
-                    self._defers = True
-                    raise UnavailableError(
-                        "PostgreSQL: a constraint refused rows only at COMMIT; checked earlier"
-                    ) from None
-                raise
+                # The transaction is over when it was COMMIT that failed, else it waits for a rollback.
+                if connection.closed or self._session.in_transaction or not refuses_data(error):
+                    raise
+                self._defers = True
+                reason = "PostgreSQL: a constraint refused rows only at COMMIT; from now on it is checked before"
+                raise UnavailableError(reason) from None
             self._require_commit(answers)
             self._translation.settle()
 
     def rollback(self) -> None:
         """See Sink.rollback."""
-        with suppress(UnavailableError, FatalError), self._translated() as connection:
-            if self._session.in_transaction:
-                self._run(connection, "rollback")
+        self._session.end_transaction()
 
     def offsets(self) -> dict[TopicPartition, StoredOffset]:
         """See Sink.offsets."""
@@ -191,7 +201,7 @@ class PostgresSink:
 
     def _begun(self, connection: Connection, fences: Mapping[TopicPartition, Fence]) -> bool:
         """Open the transaction. False: the description of a table is out of date."""
-        self._applied, self._staged = False, 0
+        self._applied, self._staged, self._fences = False, 0, fences
         lock = offsets.lock(self._group, fences) if self.transactional else sql.SQL("select where false")
         answers = self._run(connection, sql.SQL("; ").join([sql.SQL(_BEGIN), lock, sql.SQL(self._opening)]))
         found = {(topic, partition): Fence(*fence) for topic, partition, *fence in answers[2][0]}
@@ -211,15 +221,25 @@ class PostgresSink:
                 self._staged += len(rows.rows)
             copy(connection, plan, rows, first)
             if plan.stage:
-                self._run(connection, plan.merge(first))
+                self._merge(connection, plan, first)
+
+    def _merge(self, connection: Connection, plan: Plan, first: int) -> None:
+        rounds = self._run(connection, plan.count(first))[0][0][0][0] if plan.rounds else 1
+        self._run(connection, "; ".join(plan.merge(first, turn) for turn in range(1, rounds + 1)))
 
     def _plan(self, connection: Connection, rows: TableRows) -> Plan:
         deletes = rows.deletes is not None and True in rows.deletes
         key = rows.table, rows.columns, deletes
         if key not in self._plans:
-            relation = self._relations.get(rows.table) or self._load(connection, rows.table)
+            relation = self._relations.get(rows.table) or self._meet(connection, rows.table)
             self._plans[key] = plan(relation, self._targets.get(rows.table, Target(rows.table)), rows.columns, deletes)
         return self._plans[key]
+
+    def _meet(self, connection: Connection, table: str) -> Relation:
+        """Describe a table in the middle of a transaction, under the lock that keeps it as described."""
+        if lock := catalogue.lock([self._load(connection, table)]):
+            self._run(connection, lock)
+        return self._load(connection, table)
 
     def _place(self, rows: TableRows) -> int:
         return self._order.get(rows.table, len(self._order))
@@ -235,6 +255,7 @@ class PostgresSink:
 
     def _load(self, connection: Connection, table: str) -> Relation:
         self._relations[table] = relation = catalogue.load(connection, table)
+        self._known.setdefault(table, relation.table)
         self._plans = {key: plan for key, plan in self._plans.items() if key[0] != table}
         self._opening = catalogue.opening(list(self._relations.values()))
         return relation
@@ -258,6 +279,21 @@ class PostgresSink:
                 "rows are written outside a transaction", "This is a defect of microbatch; please report it."
             )
 
+    def _require_forward(self, next_offsets: Mapping[TopicPartition, int]) -> None:
+        for key, offset in next_offsets.items() if self.transactional else ():
+            if key not in self._fences or offset < self._fences[key].next_offset:
+                message = f"{key} is not to be moved to {offset}: begun with {self._fences.get(key)}"
+                raise FatalError(message, "This is a defect of microbatch; please report it.")
+
+    def _require_same_type(self, refusal: RejectedError) -> None:
+        """Rows are made for the columns as they were described; where those have changed, no row is at fault."""
+        table, name = refusal.table or "", refusal.column or ""
+        if table in self._known and table in self._relations:
+            before, now = self._known[table].columns.get(name), self._relations[table].table.columns.get(name)
+            if before and now and before.kind is not now.kind:
+                message = f"PostgreSQL: column {name} of table {table} was {before.type_name}, and is {now.type_name}"
+                raise FatalError(message, "Start again, so that rows are made for the table as it is now.")
+
     def _require_commit(self, answers: Sequence[_Answer]) -> None:
         # A failed transaction answers ROLLBACK to COMMIT, and no driver calls that an error.
         if (tag := answers[-1][1]) != "COMMIT":
@@ -277,13 +313,23 @@ class PostgresSink:
             table, columns = (plan.table, [c.name for c in plan.columns]) if plan else (None, [])
             raise self._translation.translate(error, connection.closed, table, columns) from None
 
+    def _fault(self, error: psycopg.Error, connection: Connection) -> MicrobatchError:
+        """The instruction in an error of a statement that writes no rows: never a rejection."""
+        found = self._translation.translate(error, connection.closed)
+        if not isinstance(found, RejectedError):
+            return found
+        hint = "Look for triggers and constraints on microbatch_offsets that are not microbatch's own."
+        return FatalError(f"PostgreSQL refused one of microbatch's own statements: {found.reason}", hint)
+
     @contextmanager
     def _translated(self) -> Iterator[Connection]:
         """A connection; errors on it become instructions, and all but a rejection end the transaction."""
         try:
             connection = self._session.connection(self._forget)
-            with self._instructed(connection):
+            try:
                 yield connection
+            except psycopg.Error as error:
+                raise self._fault(error, connection) from None
         except UnavailableError:
             self._session.close()
             raise

@@ -52,11 +52,12 @@ join pg_namespace n on n.oid = connamespace where tgrelid = {oid} and tgdeferrab
 # One plain scan without joins: it runs in every transaction, and planning costs more than doing. attrelid is in it:
 # a table dropped and made anew counts as changed.
 _FINGERPRINTS = """
-select md5(string_agg(concat_ws(' ', attrelid, attnum, attname, atttypid, atttypmod, attnotnull, atthasdef, attidentity,
-  attgenerated), ',' order by attnum))
+select hashtextextended(string_agg(concat_ws(' ', attrelid, attnum, attname, atttypid, atttypmod, attnotnull, atthasdef,
+  attidentity, attgenerated), ',' order by attnum) collate "C", 0)
 from pg_attribute where attrelid in ({names}) and attnum > 0 and not attisdropped group by attrelid"""
 _LABELS = """
-union all select md5(string_agg(concat_ws(' ', enumtypid, enumlabel), ',' order by enumsortorder))
+union all select hashtextextended(string_agg(concat_ws(' ', enumtypid, enumlabel), ',' order by enumsortorder)
+  collate "C", 0)
 from pg_enum where enumtypid in ({enums}) group by enumtypid"""
 
 
@@ -76,7 +77,7 @@ class Relation:
     enums: tuple[int, ...]
     deferrable: bool
     deferred: tuple[str, ...]
-    fingerprints: frozenset[str]
+    fingerprints: frozenset[int]
 
     @property
     def copies(self) -> bool:
@@ -116,17 +117,17 @@ def fingerprints(names: Iterable[str], enums: Iterable[int]) -> sql.Composed:
 def opening(relations: Sequence[Relation]) -> str:
     """What a transaction begins with: the locks of writing taken early, so that no column changes after the
     fingerprints, which come next; and a savepoint."""
-    names = [sql.SQL(relation.name) for relation in relations if relation.kind in ("r", "p")]
-    lock = (
-        sql.SQL("lock table only {} in row exclusive mode; ").format(sql.SQL(", ").join(names))
-        if names
-        else sql.SQL("")
-    )
-    enums = {number for relation in relations for number in relation.enums}
-    prints = (
-        fingerprints([relation.name for relation in relations], enums) if relations else sql.SQL("select where false")
-    )
-    return (lock + prints + sql.SQL("; savepoint microbatch")).as_string()
+    statements = [lock(relations), "select where false", "savepoint microbatch"]
+    if relations:
+        enums = {number for relation in relations for number in relation.enums}
+        statements[1] = fingerprints([relation.name for relation in relations], enums).as_string()
+    return "; ".join(filter(None, statements))
+
+
+def lock(relations: Sequence[Relation]) -> str:
+    """The statement that takes the locks of writing; empty if there is nothing to lock."""
+    names = ", ".join(relation.name for relation in relations if relation.kind in ("r", "p"))
+    return f"lock table only {names} in row exclusive mode" if names else ""
 
 
 def _find(connection: psycopg.Connection[Any], table: str) -> tuple[str, int, str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from psycopg import sql
 
 # Names that no sane table has, because the stage holds the table's columns beside them.
-ROW, DELETE = sql.Identifier("#row"), sql.Identifier("#delete")
+ROW, DELETE, ROUND = sql.Identifier("#row"), sql.Identifier("#delete"), sql.Identifier("#round")
 _ALL, _KEPT = sql.SQL("true"), sql.SQL("not {}").format(DELETE)
 
 
@@ -42,8 +42,22 @@ class Merge:
         return [self._upsert(_ALL)]
 
     def mixed(self) -> list[sql.Composed]:
-        """Every key that was deleted goes, also where a row follows: nothing of the old row may be left in that one."""
+        """Every key that was deleted goes, also where a row follows: nothing of the old row may be left in that one.
+
+        With a version this holds only for rows of one round (see `rounds`).
+        """
         return [self._lock(), self._delete(DELETE), self._upsert(_KEPT)]
+
+    def rounds(self) -> sql.Composed:
+        """Defines `numbered`, the rows of `every` with their round: how often their key had turned by then from being
+        written to being deleted or back. A delete ends what counts of the versions before it, so that rows of one key
+        cannot be folded across it.
+        """
+        return self._format(
+            "numbered as (select *, sum(turn) over (partition by {key} order by {row}) as {round} from (select *, "
+            "(lag({delete}) over (partition by {key} order by {row}) is distinct from {delete})::int as turn "
+            "from every) e)"
+        )
 
     def delete(self) -> list[sql.Composed]:
         return [self._lock(), self._delete(_ALL)]
@@ -53,7 +67,7 @@ class Merge:
         adds = self._add + self._rest
         if not adds:
             return [self._upsert(_ALL)]
-        zero = sql.SQL("coalesce(sum({0}), 0) as {0}")
+        total = sql.SQL("sum({0}) as {0}")
         added = sql.SQL("{0} = coalesce(t.{0}, 0) + {1}.{0}")
         replaced = sql.SQL("{0} = {1}.{0}")
 
@@ -72,7 +86,7 @@ on conflict ({key}) do update set {from_excluded}"""
             self._format(
                 statement,
                 last=self._last(),
-                sums=listed([*self._key, *(zero.format(c) for c in self._add)]),
+                sums=listed([*self._key, *(total.format(c) for c in self._add)]),
                 columns=listed(
                     [sql.SQL("s.{}").format(c) for c in self._key + self._add]
                     + [sql.SQL("l.{}").format(c) for c in self._rest]
@@ -143,6 +157,7 @@ on conflict ({key}) do update set {from_excluded}"""
             "same": self._same("t", "d"),
             "row": ROW,
             "delete": DELETE,
+            "round": ROUND,
         }
         return sql.SQL(statement).format(**(common | parts))
 

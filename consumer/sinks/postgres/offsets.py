@@ -32,14 +32,10 @@ returning topic, partition, owner_epoch, next_offset, cluster_id, topic_id
 _OWN = "owner = excluded.owner"
 _MOVE = "next_offset = excluded.next_offset, cluster_id = excluded.cluster_id, topic_id = excluded.topic_id"
 _CONFIRM = """
-with mine as materialized (
-  select topic, partition from microbatch_offsets o
-  join unnest(%s::text[], %s::int[], %s::bigint[]) as n (topic, partition, owner_epoch)
-    using (topic, partition, owner_epoch)
-  where group_id = %s order by topic, partition for update of o)
-update microbatch_offsets o set owner_epoch = owner_epoch + 1, updated_at = now()
-from mine where o.group_id = %s and o.topic = mine.topic and o.partition = mine.partition
-returning o.topic, o.partition, owner_epoch, next_offset
+select topic, partition, owner_epoch, next_offset from microbatch_offsets o
+join unnest(%s::text[], %s::int[], %s::bigint[]) as n (topic, partition, owner_epoch)
+  using (topic, partition, owner_epoch)
+where group_id = %s order by topic, partition for update of o
 """
 _LOCK = """
 select topic, partition, owner_epoch, next_offset from microbatch_offsets o
@@ -59,7 +55,8 @@ select distinct owner from microbatch_offsets
 join unnest(%s::text[], %s::int[]) as n (topic, partition) using (topic, partition) where group_id = %s
 """
 _SESSIONS = """
-from pg_stat_activity where application_name = any(%s) and usename = current_user and pid <> pg_backend_pid()
+from pg_stat_activity where application_name = any(%s) and usename = current_user and datname = current_database()
+  and pid <> pg_backend_pid()
 """
 
 
@@ -92,8 +89,8 @@ def claim(
 
 
 def confirm(connection: Connection, group: str, fences: Mapping[TopicPartition, Fence]) -> dict[TopicPartition, Fence]:
-    """Raise the epochs that are still as here."""
-    parameters = [*_columns(fences), [fence.epoch for fence in fences.values()], group, group]
+    """Those whose epochs are still as here, and their next offsets; locked, so that no transaction is open on them."""
+    parameters = [*_columns(fences), [fence.epoch for fence in fences.values()], group]
     found = connection.execute(_CONFIRM, parameters)
     return {(topic, partition): Fence(epoch, offset) for topic, partition, epoch, offset in found}
 
@@ -128,7 +125,7 @@ def owners_sessions(connection: Connection, group: str, partitions: Collection[T
 
 
 def terminate(connection: Connection, names: list[str]) -> None:
-    """End these sessions of our own user, but for this one."""
+    """End these sessions of our own user in our own database, but for this one."""
     connection.execute("select pg_terminate_backend(pid)" + _SESSIONS, [names])
 
 

@@ -24,8 +24,9 @@ class Plan:
     """How rows of one table with these columns are written.
 
     `copy` takes them, each with its type in `wire`. Without a stage that is all. With one, `create` makes it, rows are
-    preceded by their number and whether they delete, and `merges` are run on those from a given number on. `needed`:
-    key and version, which are never null. `deletes`: all rows do, whatever they say.
+    preceded by their number and whether they delete, and `merges` are run on those from a given number on; where
+    `rounds` is given, for one round after the other. `needed`: key and version, which are never null. `deletes`: all
+    rows do, whatever they say.
     """
 
     table: str
@@ -38,11 +39,22 @@ class Plan:
     stage: str = ""
     merges: tuple[str, ...] = ()
     deletes: bool = False
+    rounds: str = ""
 
-    def merge(self, first: int) -> str:
-        """The statements for the staged rows numbered `first` and above."""
-        staged = f'with staged as (select * from {self.stage} where "#row" >= {first})'  # noqa: S608 (quoted)
+    def count(self, first: int) -> str:
+        """The statement that says how many rounds there are."""
+        return f'with every as {self._rows(first)}, {self.rounds} select max("#round") from numbered'  # noqa: S608 (quoted)
+
+    def merge(self, first: int, turn: int) -> str:
+        """The statements for the staged rows numbered `first` and above, of this round."""
+        staged = f"with staged as {self._rows(first)}"
+        if self.rounds:
+            chosen = f'(select * from numbered where "#round" = {turn})'  # noqa: S608 (quoted)
+            staged = f"with every as {self._rows(first)}, {self.rounds}, staged as {chosen}"
         return "; ".join(f"{staged}, {merge}" for merge in self.merges)
+
+    def _rows(self, first: int) -> str:
+        return f'(select * from {self.stage} where "#row" >= {first})'  # noqa: S608 (quoted)
 
 
 def plan(relation: Relation, target: Target, names: tuple[str, ...], deletes: bool) -> Plan:
@@ -71,7 +83,8 @@ def _staged(
     if missing := next((name for name in needed if name not in names), None):
         reason = f"the row has no {missing}, which mode {target.mode} needs"
         raise RejectedError(reason, table=target.table, column=missing)
-    columns = tuple(replace(column, nullable=column.nullable and column.name not in needed) for column in columns)
+    never_null = {*needed, *target.add} if target.mode is Mode.INCREMENT else needed
+    columns = tuple(replace(column, nullable=column.nullable and column.name not in never_null) for column in columns)
     stage = _stage_name(relation, names)
     qualified = sql.Identifier("pg_temp", stage)
     build = Merge(sql.SQL(relation.name), names, key, target.add, version)
@@ -92,6 +105,7 @@ def _staged(
         qualified.as_string(),
         tuple(merge.as_string() for merge in merges),
         target.mode is Mode.DELETE,
+        build.rounds().as_string() if deletes and version else "",
     )
 
 

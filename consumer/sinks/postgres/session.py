@@ -56,16 +56,21 @@ class Session:
         if self._connection is None or self._connection.closed:
             self.close()
             try:
-                self._connection = psycopg.connect(**self._parameters, autocommit=True, prepare_threshold=None)  # type: ignore[arg-type]
+                self._connection = self._connect()
             except psycopg.Error as error:
+                self.close()
                 raise refused_login(error, self._first) from None
             self._first = False
-            with self._guard:
-                self._socket = socket.socket(fileno=os.dup(self._connection.fileno()))
-            wire.register(self._connection)
-            self._connection.execute("set timezone = 'UTC'; set datestyle = 'ISO'")
             connected()
         return self._connection
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        connection = psycopg.connect(**self._parameters, autocommit=True, prepare_threshold=None)  # type: ignore[arg-type]
+        with self._guard:
+            self._socket = socket.socket(fileno=os.dup(connection.fileno()))
+        wire.register(connection)
+        connection.execute("set timezone = 'UTC'; set datestyle = 'ISO'")
+        return connection
 
     def interrupt(self) -> None:
         """Shut the connection's socket down: the one thing that ends a call blocked on a silent peer at once."""

@@ -134,8 +134,9 @@ class SqliteSink:
 
     def reset(self, positions: Mapping[TopicPartition, Position]) -> None:
         """See Sink.reset."""
-        with self._transaction() as connection:
-            self._offsets.reset(connection, positions)
+        if self.transactional:
+            with self._transaction() as connection:
+                self._offsets.reset(connection, positions)
 
     def check(self, tables: Collection[str]) -> list[str]:
         """See Sink.check."""

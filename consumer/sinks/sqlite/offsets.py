@@ -26,10 +26,10 @@ on conflict (group_id, topic, partition) do update set owner_epoch = o.owner_epo
 _CLAIM = f"{_INSERT} owner = excluded.owner, {_NOW} returning owner_epoch, next_offset, cluster_id, topic_id"
 _RESET = f"""{_INSERT} next_offset = excluded.next_offset, cluster_id = excluded.cluster_id,
   topic_id = excluded.topic_id, {_NOW}"""
-_CONFIRM = f"""
-update microbatch_offsets set owner_epoch = owner_epoch + 1, {_NOW}
-where group_id = ? and topic = ? and partition = ? and owner_epoch = ? returning owner_epoch, next_offset
-"""  # noqa: S608 - constants
+_CONFIRM = """
+select owner_epoch, next_offset from microbatch_offsets
+where group_id = ? and topic = ? and partition = ? and owner_epoch = ?
+"""
 _FENCES = "select topic, partition, owner_epoch, next_offset from microbatch_offsets where group_id = ?"
 _ADVANCE = f"""
 update microbatch_offsets set next_offset = ?1, {_NOW}

@@ -1,0 +1,142 @@
+"""The command `microbatch demo`, put together."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from consumer.config import load
+from consumer.demo.database import Database, embedded_postgres, schema, sqlite_file
+from consumer.demo.display import progress
+from consumer.demo.feed import TOPIC, Broker, Feed
+from consumer.errors import ConfigError
+from consumer.run import run_daemon, until_signalled
+from consumer.telemetry import Progress
+
+_CONFIG = """\
+kafka: {{bootstrap.servers: "{bootstrap}", group.id: demo}}
+topics: [{topic}]
+format: {{type: avro, schema: order.avsc}}
+transform: consumer.demo.orders:explode_order   # one order: a row for each of its lines, and for each item sold
+sink:
+  dsn: {dsn}
+  tables:
+    transactions: {{mode: insert}}
+    inventory: {{mode: increment, key: [item_id], add: [sold, revenue_cents]}}
+admin: {{port: 0}}                                # metrics on any free port
+"""
+_BEST = "select item_id, sold, revenue_cents from inventory order by sold desc, item_id limit 3"
+
+
+@dataclass(slots=True)
+class _Run:
+    """What the daemon told while it ran; times are monotonic seconds."""
+
+    started: float = field(default_factory=time.monotonic)
+    first: float | None = None
+    last: float = 0.0
+    first_orders: int = 0
+    triggers: Counter[str] = field(default_factory=Counter)
+
+    def committed(self, batch: Progress) -> None:
+        self.last = time.monotonic()
+        if self.first is None:
+            self.first, self.first_orders = self.last, batch.written + batch.filtered
+        self.triggers[batch.trigger] += 1
+
+
+def run_demo(orders: int, *, postgres: bool = False, database: Path | None = None) -> int:
+    """Run it and say what happens; the exit code: 0 proved, 1 not, 130 interrupted. Raises ConfigError, FatalError.
+
+    `database` is where the SQLite file is to be made; None: in a new temporary folder, which stays.
+    """
+    if postgres and database:
+        raise ConfigError("--database", str(database), "names a SQLite file; leave it out, or leave --postgres out")
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    folder = Path(tempfile.mkdtemp(prefix="microbatch-demo-"))
+    file = (database or folder / "demo.db").absolute()
+    with embedded_postgres() if postgres else sqlite_file(file) as opened:
+        broker = Broker()
+        config = _written(folder, broker, opened)
+        _introduce(console, broker, opened, config)
+        code = _moved(console, broker, opened, config, orders)
+        if code == 0:
+            _point_on(console, opened, config, None if postgres else file)
+        return code
+
+
+def _written(folder: Path, broker: Broker, database: Database) -> Path:
+    config = folder / "demo.yaml"
+    config.write_text(_CONFIG.format(bootstrap=broker.bootstrap, topic=TOPIC, dsn=json.dumps(database.dsn)))
+    (folder / "order.avsc").write_text(schema("order.avsc"))
+    return config
+
+
+def _introduce(console: Console, broker: Broker, database: Database, config: Path) -> None:
+    console.print(f"broker    {broker.bootstrap}: an embedded test broker, not Kafka (librdkafka's mock, in this process)")
+    console.print(f"database  {database.name}")
+    console.print(f"config    {config}:\n")
+    console.print("".join(f"    {line}\n" for line in config.read_text().splitlines()))
+
+
+def _moved(console: Console, broker: Broker, database: Database, config: Path, orders: int) -> int:
+    """Run the daemon until all is written; then the report and the proof."""
+    run = _Run()
+    with ExitStack() as stack:
+        stop = stack.enter_context(until_signalled())
+        feed = Feed(broker, schema("order.avsc"), orders, stop)
+        show = stack.enter_context(progress(console, orders))
+
+        def on_progress(batch: Progress) -> None:
+            run.committed(batch)
+            feed.progressed(batch.next_offsets)
+            show(feed.written)
+
+        stack.callback(feed.close)
+        feed.start()
+        run_daemon(load(config), stop=stop, on_progress=on_progress)
+    if feed.failure:
+        raise feed.failure
+    if feed.written < orders:
+        console.print(f"\nstopped: {feed.written:,} of {orders:,} orders are written")
+        return 130
+    _report(console, run, feed, database)
+    return _prove(console, feed, database)
+
+
+def _report(console: Console, run: _Run, feed: Feed, database: Database) -> None:
+    orders, first = feed.written, run.first or run.last
+    rate = f"; {(orders - run.first_orders) / (run.last - first):,.0f}/s from then on" if run.last > first else ""
+    ((lines,),) = database.query("select count(*) from transactions")
+    ((items,),) = database.query("select count(*) from inventory")
+    closed = ", ".join(f"{count} by {trigger}" for trigger, count in run.triggers.most_common())
+    console.print(f"\norders    {orders:,} in {run.last - run.started:.1f} s, the first after {first - run.started:.1f} s{rate}")
+    console.print(f"rows      {lines:,} in transactions, {items:,} in inventory")
+    console.print(f"batches   {run.triggers.total()}, closed {closed}")
+
+
+def _prove(console: Console, feed: Feed, database: Database) -> int:
+    differences = feed.ledger.differences(database.query)
+    for difference in differences:
+        console.print(f"not proved: {difference}", style="bold red")
+    if differences:
+        return 1
+    counted = f"{feed.ledger.orders:,} orders, {feed.ledger.lines:,} lines, {len(feed.ledger.pieces):,} items"
+    console.print(f"proved: transactions, inventory and offsets are what was produced: {counted}", style="bold green")
+    return 0
+
+
+def _point_on(console: Console, database: Database, config: Path, file: Path | None) -> None:
+    best = ", ".join(f"item {item} ({sold:,} sold)" for item, sold, _ in database.query(_BEST))
+    console.print(f"\nmost sold: {best}\nLook at next:")
+    if file:
+        console.print(f'  sqlite3 {file} "{_BEST}"')
+    console.print(f"  {config}: with your own Kafka and database in it, `microbatch run` takes it")
+    console.print("  README.md: Use it")

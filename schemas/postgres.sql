@@ -1,0 +1,15 @@
+-- The tables of the demo. No key keeps a line from being written twice: the offset table does.
+create table transactions (
+  order_id bigint not null,
+  line smallint not null,
+  placed_at timestamptz not null,
+  customer text not null,
+  item_id integer not null,
+  quantity integer not null,
+  price_cents bigint not null
+);
+create table inventory (
+  item_id integer primary key,
+  sold bigint not null,
+  revenue_cents bigint not null
+);

@@ -1,0 +1,110 @@
+"""Brokers that die, topics that are recreated, records that are gone: never a gap that nobody is told of."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.faults.campaign import PARTITIONS, RATE, create_topic, history
+from tests.faults.group import CLASSIC, KIP_848, Group, Member, Services
+from tests.faults.load import Load
+from tests.faults.waiting import until
+from tests.services.kafka import Kafka, free_ports
+
+
+def probe(port: int) -> tuple[int, str]:
+    """What /readyz answers; 0 while nobody listens."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
+
+
+def held(member: Member) -> list[str]:
+    """The reasons for which it has held partitions, from its log."""
+    lines = [json.loads(line) for line in member.log(None).splitlines() if line.startswith("{")]
+    return [line["reason"] for line in lines if line["event"] == "held"]
+
+
+@contextmanager
+def alone(services: Services, topic: str, partitions: int, **kafka) -> Iterator[tuple[Group, int]]:
+    """A group for one member, whose /readyz is at the port."""
+    (port,) = free_ports(1)
+    group = Group(services, topic, topic, partitions, kafka=kafka, settings={"admin": {"port": port}})
+    with history(group):
+        yield group, port
+
+
+@pytest.mark.parametrize("protocol", [CLASSIC, KIP_848])
+def test_a_killed_broker(services: Services, broker: Kafka, protocol: str) -> None:
+    """The broker killed and started again under load, twice: the members go on by themselves, each record once."""
+    topic = create_topic(services)
+    group = Group(services, topic, topic, PARTITIONS, protocol)
+    with history(group), Load(services.bootstrap, topic, PARTITIONS, RATE) as load:
+        for _ in range(3):
+            group.start()
+        until(group.settled, "the first assignment")
+        for _ in range(2):
+            group.go_on(2000)
+            broker.kill()
+            broker.start()
+            group.go_on(2000)
+        load.stop()
+        group.finish(load.ledger)
+
+
+def test_a_recreated_topic(services: Services) -> None:
+    """A topic deleted and created anew under a classic member: it holds, and says so in /readyz and in its log."""
+    topic = create_topic(services, 1)
+    with alone(services, topic, 1) as (group, port):
+        load = Load(services.bootstrap, topic, 1, RATE)
+        load.produce(50)
+        load.flush()
+        member = group.start()
+        until(lambda: group.position() == 50, "the topic is read")
+        before = group.stored()
+        admin = AdminClient({"bootstrap.servers": services.bootstrap})
+        admin.delete_topics([topic])[topic].result()
+        admin.create_topics([NewTopic(topic, 1, 1)])[topic].result()
+        status, text = until(lambda: (found := probe(port))[0] == 503 and "recreated" in found[1] and found, "it holds")
+        assert "the topic was recreated: the stored offset is of id" in text
+        assert any("the topic was recreated" in reason for reason in held(member))
+        again = Load(services.bootstrap, topic, 1, RATE)
+        again.produce(400)
+        again.flush()
+        assert group.stored() == before
+
+
+def test_records_that_are_gone(services: Services) -> None:
+    """Records deleted below the stored offset's end: that partition holds with the exact gap, the others go on."""
+    topic = create_topic(services, 2)
+    with alone(services, topic, 2) as (group, port):
+        load = Load(services.bootstrap, topic, 2, RATE)
+        load.produce(200)
+        load.flush()
+        first = group.start()
+        until(lambda: group.position() == 200, "the topic is read")
+        group.leave(first)
+        load.produce(200)
+        load.flush()
+        admin = AdminClient({"bootstrap.servers": services.bootstrap})
+        for future in admin.delete_records([TopicPartition(topic, 0, 150)]).values():
+            future.result()
+        member = group.start()
+        gap = "offsets 100 to 149 are gone, 50 in all"
+        until(lambda: gap in probe(port)[1], "it holds")
+        assert probe(port)[0] == 503
+        assert any(gap in reason for reason in held(member))
+        until(lambda: group.stored()[1][0] == 200, "the other partition goes on")
+        assert group.stored()[0][0] == 100

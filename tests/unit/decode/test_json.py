@@ -1,0 +1,187 @@
+"""JSON: what is refused, and that typed rows store what plain values would."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import UNSET
+
+from consumer.decode.json import JsonDecoder
+from consumer.errors import DecodeError, RejectedError
+from consumer.sinks.conversion import checked
+from consumer.table import Column, Kind
+
+BAD = {
+    "empty": b"",
+    "blank": b" \n",
+    "truncated": b'{"a": 1',
+    "two values": b"{} {}",
+    "NaN": b'{"a": NaN}',
+    "infinity": b'{"a": -Infinity}',
+    "not UTF-8": b'{"a": "\xff"}',
+    "a surrogate as bytes": b'{"a": "\xed\xa0\x80"}',
+    "a lone surrogate": b'{"a": "\\ud800"}',
+    "a lone low surrogate": b'{"a": "\\udc00"}',
+    "UTF-16": '{"a": 1}'.encode("utf-16"),
+    "a byte order mark": b'\xef\xbb\xbf{"a": 1}',
+    "NUL unescaped": b'{"a": "\0"}',
+    "deep arrays": b'{"a": ' + b"[" * 10_000 + b"]" * 10_000 + b"}",
+    "deep objects": b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
+    "leading zero": b'{"a": 01}',
+}
+# What is JSON, but beyond Python's numbers: refused where the type of the field asks for such a number.
+BEYOND = {"10,000 digits": b'{"a": ' + b"9" * 10_000 + b"}", "1e400": b'{"a": 1e400}'}
+
+
+def column(kind: Kind, item: Kind | None = None) -> Column:
+    return Column("c", kind, str(kind), labels=("sad", "ok"), item=None if item is None else column(item))
+
+
+def reason_of(call: Any) -> str:
+    with pytest.raises(DecodeError) as caught:
+        call()
+    assert caught.value.__suppress_context__
+    return caught.value.reason
+
+
+@pytest.mark.parametrize("name", [*BAD, *BEYOND])
+def test_what_is_not_json_is_refused(name: str) -> None:
+    """In a batch of right ones, as a value and as rows of each kind."""
+    batch = [b'{"a": null}', (BAD | BEYOND)[name]]
+    assert reason_of(lambda: JsonDecoder().decode(batch))
+    assert reason_of(lambda: JsonDecoder().rows(batch, ("a",)))
+    for kind in Kind:
+        if name in BAD:
+            assert reason_of(lambda kind=kind: JsonDecoder({"a": column(kind, Kind.TEXT)}).rows(batch, ("a",)))
+
+
+@pytest.mark.parametrize("text", ["9" * 10_000, "0." + "1" * 10_000, "1e400", "-1.10", "18446744073709551616"])
+def test_decimals_are_exact(text: str) -> None:
+    """To the last digit as written, for they never become floats."""
+    found = JsonDecoder({"a": column(Kind.DECIMAL)}).rows([b'{"a":%s}' % text.encode()], ("a",)).rows
+    assert str(found[0][0]) == str(Decimal(text))
+
+
+def test_whole_numbers_and_text_are_exact() -> None:
+    """Beyond 64 bits, and with the NUL that the sink is to judge."""
+    payload = b'{"a": 123456789012345678901234567890, "b": "\\u0000\\ud83d\\ude00", "a": 36893488147419103233}'
+    value = {"a": 36893488147419103233, "b": "\0\U0001f600"}
+    assert JsonDecoder().decode([payload]) == [value]
+    columns = {"a": column(Kind.INTEGER), "b": column(Kind.TEXT)}
+    assert JsonDecoder(columns).rows([payload], ("b", "a")).rows == [(value["b"], value["a"])]
+
+
+@pytest.mark.parametrize("payload", [b"[]", b"1", b'"a"', b"null", b"true"])
+def test_only_objects_are_rows(payload: bytes) -> None:
+    """Other values decode as what they are."""
+    assert JsonDecoder().decode([payload]) == [json.loads(payload)]
+    assert "object" in reason_of(lambda: JsonDecoder().rows([payload], ("a",)))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in (Kind.JSON, Kind.OTHER)])
+def test_reasons_name_the_field_and_not_its_value(kind: Kind) -> None:
+    """Whatever the value is."""
+    decoder = JsonDecoder({"my field": column(kind, Kind.DATE)})
+    reason = reason_of(lambda: decoder.rows([b'{"my field": {"secret": "secret"}}'], ("my field",)))
+    assert reason.endswith("- at `$.my field`")
+    assert "secret" not in reason
+    if kind not in (Kind.TEXT, Kind.ENUM, Kind.INTEGER, Kind.FLOAT, Kind.BOOLEAN):
+        assert "secret" not in reason_of(lambda: decoder.rows([b'{"my field": "?secret"}'], ("my field",)))
+
+
+def test_payloads_are_never_joined() -> None:
+    """A line break within one of them does not shift the rows."""
+    found = JsonDecoder({"a": column(Kind.JSON)}).rows(
+        [b'{"a":\n[1,\n2]}', b'\n{"a":\n"\\u00fc"}\n', b'{"a":null}'], ("a",)
+    )
+    assert [None if row[0] is None else json.loads(bytes(row[0])) for row in found.rows] == [[1, 2], "ü", None]
+
+
+NUMBERS = "0 -0 1 1.0 1.5 1e2 -32769 9007199254740993 18446744073709551616"
+TEXTS = """1 1.5 true x sad \\u0000 nan 2024-02-29 10000-01-01 0000-01-01T00:00:00Z 2024-02-29T12:00:00.123456789Z
+    2024-02-29T12:00:00 0001-01-01T00:00:00+10:00 12:30:00 12:30:00+02:00 P1DT2H P999999999999D
+    12345678-1234-5678-1234-567812345678"""
+SPELLINGS = st.sampled_from(["null", "true", "false", '""', *NUMBERS.split(), *(f'"{text}"' for text in TEXTS.split())])
+VALUES = st.one_of(
+    SPELLINGS,
+    st.lists(SPELLINGS, max_size=3).map(lambda parts: f"[{','.join(parts)}]"),
+    st.lists(st.lists(SPELLINGS, max_size=2).map(lambda parts: f"[{','.join(parts)}]"), max_size=2).map(
+        lambda parts: f"[{','.join(parts)}]"
+    ),
+    st.recursive(st.none() | st.integers() | st.text(), lambda part: st.dictionaries(st.text(), part)).map(json.dumps),
+)
+KINDS = [kind for kind in Kind if kind not in (Kind.OTHER, Kind.ARRAY, Kind.BYTES)]
+COLUMNS = st.sampled_from([column(kind) for kind in KINDS] + [column(Kind.ARRAY, kind) for kind in KINDS])
+
+
+def stored(to: Column, value: Any) -> str:
+    """What the sink would store, as text that tells types apart; or that it would not."""
+    try:
+        return shown(to, checked(to, [value])[0])
+    except RejectedError:
+        return "refused"
+
+
+def shown(to: Column, value: Any) -> str:
+    """Decimals by their value, as 1E+2 and 100.0 are the same; JSON without regard to blanks."""
+    if isinstance(value, list) and to.item is not None:
+        return f"[{','.join(shown(to if isinstance(item, list) else to.item, item) for item in value)}]"
+    if isinstance(value, Decimal):
+        return f"Decimal {value.normalize()}"
+    return repr(msgspec.json.decode(value)) if isinstance(value, bytes) else repr(value)
+
+
+@settings(max_examples=150, deadline=None)
+@given(COLUMNS, VALUES)
+def test_typed_rows_store_what_plain_values_would(to: Column, text: str) -> None:
+    """Or are refused alike; documented exceptions are bytes, which are base64, and decimals, which are exact."""
+    payload = b'{"a":%s}' % text.encode()
+    try:
+        plain = stored(to, JsonDecoder().decode([payload])[0]["a"])
+    except DecodeError:
+        plain = "refused"
+    try:
+        typed = stored(to, JsonDecoder({"a": to}).rows([payload], ("a",)).rows[0][0])
+    except DecodeError:
+        typed = "refused"
+    assert typed == plain
+
+
+def test_bytes_are_base64() -> None:
+    """And nothing else is."""
+    decoder = JsonDecoder({"a": column(Kind.BYTES), "b": column(Kind.ARRAY, Kind.BYTES)})
+    assert decoder.rows([b'{"a":"aGk=","b":["aGk=",null,[""]]}'], ("a", "b")).rows == [(b"hi", [b"hi", None, [b""]])]
+    assert "base64" in reason_of(lambda: decoder.rows([b'{"a":"?"}'], ("a",)))
+
+
+NAMES = ("a", "b c", "`$.ü")
+SHAPES = st.lists(
+    st.tuples(st.lists(st.sets(st.sampled_from([*NAMES, "z"])), min_size=1, max_size=3), st.sampled_from([1, 3, 120])),
+    max_size=5,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SHAPES, st.sampled_from([NAMES, NAMES[:1], ()]), st.booleans())
+def test_fields_that_come_and_go(
+    batches: list[tuple[list[set[str]], int]], names: tuple[str, ...], typed: bool
+) -> None:
+    """One decoder, batch after batch of records with other fields, with gaps or without: always what is there."""
+    decoder = JsonDecoder(dict.fromkeys(NAMES, column(Kind.INTEGER)) if typed else {})
+    for shapes, repeats in batches:
+        records = [{name: at for name in shape} for at, shape in enumerate(shapes * repeats)]
+        found = decoder.rows([msgspec.json.encode(record) for record in records], names)
+        assert [dict(zip(found.names, row, strict=True)) for row in found.rows] == [
+            {name: record.get(name, UNSET) for name in found.names} for record in records
+        ]
+        present = [name for name in names if any(name in record for record in records)]
+        assert list(found.names) == present
+        assert found.sparse == any(name not in record for name in present for record in records)
+        with pytest.raises(DecodeError):  # a bad record between them changes nothing
+            decoder.rows([b'{"a": {"x": 1', b"{}"], names)
