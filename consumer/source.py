@@ -168,12 +168,14 @@ class KafkaSource:
 
     def start(self, positions: Mapping[Coordinates, int]) -> None:
         """See Source.start."""
+        # Resumed first: only the seek wakes librdkafka's broker thread, which otherwise sleeps on for up to a second.
+        # What is fetched in between is of an older version of the partition, and dropped by the seek.
+        self.resume(positions)
         try:
             for (topic, partition), offset in positions.items():
                 self._consumer.seek(TopicPartition(topic, partition, offset))
         except KafkaException as error:
             raise UnavailableError(f"Kafka: a partition could not be positioned: {error.args[0].str()}") from error
-        self.resume(positions)
 
     def pause(self, partitions: Collection[Coordinates]) -> None:
         """See Source.pause."""

@@ -69,7 +69,7 @@ class Sink(Protocol):
         """
 
     def confirm(self, fences: Mapping[TopicPartition, Fence]) -> dict[TopicPartition, Fence]:
-        """Say which of these are still ours, by epoch, and where they stand: tells how a COMMIT without an answer ended.
+        """Say which of these are still ours, by epoch, and where they stand: how a COMMIT without an answer ended.
 
         Waits until no transaction holds them, and ends the session of one that does as `claim` does. Changes nothing:
         when its own answer is lost it is asked again. Partitions missing from the answer belong to somebody else now.
