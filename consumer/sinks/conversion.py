@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import operator
 import uuid
 from array import array
@@ -47,6 +48,7 @@ _MACHINE_INTEGERS: dict[tuple[float | None, float | None], str] = {
     (-(2**31), 2**31 - 1): "i",
     (-(2**63), 2**63 - 1): "q",
 }
+_BEYOND_INTEGERS = 2**64
 _NONE = type(None)
 _LISTS = {list, tuple}
 _zone = operator.attrgetter("tzinfo")
@@ -209,10 +211,10 @@ def _convert(column: Column, value: Any) -> Any:
 
 
 def _whole(column: Column, value: float | Decimal) -> int:
-    try:
+    whole = None
+    # Looked at for its size first: 1E+999999999 is a short text, and an integer of a gigabyte.
+    if math.isfinite(value) and abs(value) < _BEYOND_INTEGERS:
         whole = int(value)
-    except (ValueError, OverflowError):
-        whole = None
     if whole is None or whole != value:
         raise _refused(column, "a number with a fraction, or none that is finite, where the column wants an integer")
     return whole

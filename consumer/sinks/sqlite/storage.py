@@ -59,7 +59,8 @@ def _timestamp(value: datetime.datetime) -> str:
 def _decimal(column: Column, value: Decimal) -> Any:
     if stored_as_text(column):
         return str(value)
-    if value == (whole := value.to_integral_value()) and int(whole) in _INTEGERS:
+    # Looked at for its size first: 1E+999999999 is a short text, and an integer of a gigabyte.
+    if value.adjusted() < 19 and value == (whole := value.to_integral_value()) and int(whole) in _INTEGERS:
         return int(whole)
     number = float(value)
     if Decimal(repr(number)) != value:

@@ -212,3 +212,10 @@ def test_integers_are_in_range_or_refused(values: list[Any]) -> None:
     for before, after in zip(values, found, strict=True):
         assert after is None or (type(after) is int and -(2**15) <= after < 2**15)
         assert after == (int(before) if isinstance(before, str) else before)
+
+
+@pytest.mark.parametrize("value", [Decimal("1E+999999999"), Decimal("-1E+999999999"), Decimal("Infinity"), 1e300])
+def test_a_huge_number_is_refused_without_being_written_out(value: Any) -> None:
+    """A few bytes of text must not become an integer of a gigabyte."""
+    with pytest.raises(RejectedError):
+        checked(column(Kind.INTEGER), [value])
