@@ -4,7 +4,7 @@ PYTHON ?= python3
 MINUTES ?= 10
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help install test bench bench-memory lint docs lock clean
+.PHONY: help install demo test bench bench-memory lint docs lock clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -16,6 +16,9 @@ $(VENV)/ready: requirements.txt pyproject.toml
 	$(VENV)/bin/pip install --quiet --require-hashes -r requirements.txt
 	$(VENV)/bin/pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
+
+demo: install ## watch 200,000 orders flow into a database: no service needed (ARGS=--postgres)
+	@$(VENV)/bin/microbatch demo $(ARGS)
 
 test: install ## every test, against a real Kafka and a real PostgreSQL that it starts itself
 	$(VENV)/bin/pytest

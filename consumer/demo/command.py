@@ -80,7 +80,9 @@ def _written(folder: Path, broker: Broker, database: Database) -> Path:
 
 
 def _introduce(console: Console, broker: Broker, database: Database, config: Path) -> None:
-    console.print(f"broker    {broker.bootstrap}: an embedded test broker, not Kafka (librdkafka's mock, in this process)")
+    console.print(
+        f"broker    {broker.bootstrap}, an embedded test broker, not Kafka: librdkafka's mock in this process"
+    )
     console.print(f"database  {database.name}")
     console.print(f"config    {config}:\n")
     console.print("".join(f"    {line}\n" for line in config.read_text().splitlines()))
@@ -117,7 +119,8 @@ def _report(console: Console, run: _Run, feed: Feed, database: Database) -> None
     ((lines,),) = database.query("select count(*) from transactions")
     ((items,),) = database.query("select count(*) from inventory")
     closed = ", ".join(f"{count} by {trigger}" for trigger, count in run.triggers.most_common())
-    console.print(f"\norders    {orders:,} in {run.last - run.started:.1f} s, the first after {first - run.started:.1f} s{rate}")
+    seconds, waited = run.last - run.started, first - run.started
+    console.print(f"\norders    {orders:,} in {seconds:.1f} s, the first after {waited:.1f} s{rate}")
     console.print(f"rows      {lines:,} in transactions, {items:,} in inventory")
     console.print(f"batches   {run.triggers.total()}, closed {closed}")
 
@@ -135,8 +138,10 @@ def _prove(console: Console, feed: Feed, database: Database) -> int:
 
 def _point_on(console: Console, database: Database, config: Path, file: Path | None) -> None:
     best = ", ".join(f"item {item} ({sold:,} sold)" for item, sold, _ in database.query(_BEST))
-    console.print(f"\nmost sold: {best}\nLook at next:")
+    console.print(f"\nbest sellers: {best}\nlook at next:")
     if file:
         console.print(f'  sqlite3 {file} "{_BEST}"')
-    console.print(f"  {config}: with your own Kafka and database in it, `microbatch run` takes it")
-    console.print("  README.md: Use it")
+    console.print(f"  {config}: put your own Kafka and database into it, and `microbatch run` takes it")
+    console.print('  README.md, "Use it"')
+    if file is None:
+        console.print("The PostgreSQL server ends now, its data with it.")

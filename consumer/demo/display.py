@@ -7,8 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn
-from rich.progress import TimeRemainingColumn as Remaining
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 _LINES = 10
@@ -28,22 +36,25 @@ def progress(console: Console, total: int) -> Iterator[Callable[[int], None]]:
     if not console.is_terminal:
         yield _Lines(console, total).update
         return
-    columns = TextColumn("orders"), BarColumn(), TaskProgressColumn(), MofNCompleteColumn(), _Rate(), Remaining()
-    with Progress(*columns, console=console) as bar:
+    numbers = TaskProgressColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()
+    with Progress(TextColumn("orders"), BarColumn(), *numbers, console=console) as bar:
         task = bar.add_task("orders", total=total)
         yield lambda done: bar.update(task, completed=done)
 
 
 class _Lines:
     def __init__(self, console: Console, total: int) -> None:
-        self._console, self._total = console, total
-        self._start, self._next = time.monotonic(), 1
+        self._console, self._total, self._next = console, total, 1
+        self._first: tuple[float, int] | None = None
 
     def update(self, done: int) -> None:
-        part = done * _LINES // self._total
-        if part < self._next:
+        now = time.monotonic()
+        start, before = self._first = self._first or (now, done)
+        if (part := done * _LINES // self._total) < self._next:
             return
         self._next = part + 1
-        rate = done / (time.monotonic() - self._start)
-        left = f"{rate:,.0f}/s, {(self._total - done) / rate:.0f} s left"
-        self._console.print(f"orders: {done:,} of {self._total:,} ({done * 100 // self._total} %), {left}")
+        text = f"orders: {done:,} of {self._total:,} ({done * 100 // self._total} %)"
+        if now > start:
+            rate = (done - before) / (now - start)
+            text += f", {rate:,.0f}/s, {(self._total - done) / rate:.0f} s left"
+        self._console.print(text)

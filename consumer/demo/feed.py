@@ -1,7 +1,7 @@
 """Orders into an embedded test broker, never further ahead of what is written than it can remember.
 
 The broker is librdkafka's mock cluster, alive as long as its producer. It drops the oldest records of a partition past
-5 MiB or 100,000 batches without a word (rdkafka_mock.c, rd_kafka_mock_partition_new), which Kafka would never do.
+5 MiB or 100,000 produced batches without a word (rdkafka_mock.c: max_size, max_cnt).
 """
 
 from __future__ import annotations

@@ -76,6 +76,5 @@ def _unequal(what: str, produced: Mapping[int, object], stored: Mapping[int, obj
     wrong = sorted(key for key in produced.keys() | stored.keys() if produced.get(key) != stored.get(key))
     for key in wrong[:_SHOWN]:
         yield f"{what} {key}: produced {produced.get(key)}, stored {stored.get(key)}"
-    if more := len(wrong) - _SHOWN:
-        if more > 0:
-            yield f"{what}: {more:,} more differ"
+    if len(wrong) > _SHOWN:
+        yield f"{what}: {len(wrong) - _SHOWN:,} more differ"

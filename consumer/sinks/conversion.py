@@ -211,10 +211,9 @@ def _convert(column: Column, value: Any) -> Any:
 
 
 def _whole(column: Column, value: float | Decimal) -> int:
-    whole = None
     # Looked at for its size first: 1E+999999999 is a short text, and an integer of a gigabyte.
-    if math.isfinite(value) and abs(value) < _BEYOND_INTEGERS:
-        whole = int(value)
+    small = math.isfinite(value) and -_BEYOND_INTEGERS < value < _BEYOND_INTEGERS
+    whole = int(value) if small else None
     if whole is None or whole != value:
         raise _refused(column, "a number with a fraction, or none that is finite, where the column wants an integer")
     return whole
