@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 import time
 import uuid
 from collections import Counter
@@ -68,7 +69,7 @@ def run(
             load.stop()
             for job in [pool.submit(group.finish, load.ledger, patience) for group in groups]:
                 job.result()
-        print(_report(groups, load.ledger))
+        sys.stdout.write(_report(groups, load.ledger))
     return sum((group.counts for group in groups), Counter())
 
 
@@ -98,7 +99,7 @@ def _report(groups: list[Group], ledger: Ledger) -> str:
         f"{group.protocol}: {sum(group.counts.values())} faults, {dict(sorted(group.counts.items()))}"
         for group in groups
     ]
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n"
 
 
 def kills(count: int, points: tuple[str, ...] = (*BATCH_POINTS, *CLAIM_POINTS, "random")) -> Faults:

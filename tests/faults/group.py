@@ -18,7 +18,7 @@ import psycopg
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from tests.faults.load import Ledger
-from tests.faults.waiting import Overdue, until
+from tests.faults.waiting import OverdueError, until
 
 ROOT = Path(__file__).parents[2]
 CLASSIC, KIP_848 = "classic", "consumer"
@@ -187,10 +187,14 @@ class Group:
     def back(self, number: int) -> None:
         """Start a static member again until it stays: KIP-848 refuses its name until its former session ends."""
         member = self.start(number)
-        while until(lambda: member.dead() or self.settled(), f"{self.name} settles") and member.dead():
+        while self._ends_again(member):
             assert _NAME_IN_USE in member.log(), f"{member} ended:\n{member.log()}"
             self.members.remove(member)
             member = self.start(number)
+
+    def _ends_again(self, member: Member) -> bool:
+        until(lambda: member.dead() or self.settled(), f"{self.name} settles")
+        return member.dead()
 
     def leave(self, member: Member) -> None:
         """SIGTERM."""
@@ -274,7 +278,7 @@ class Group:
         ends, found = ledger.ends(), []
         try:
             until(lambda: self._at(ends), f"{self.name} commits everything", seconds)
-        except Overdue as error:
+        except OverdueError as error:
             found.append(f"stuck: {error}; next offsets {self.stored()}, ends {ends}")
         found += ledger.differences(self.services.dsn, self.name)
         if found:

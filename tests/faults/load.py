@@ -31,7 +31,7 @@ class Ledger:
         return ends
 
     def differences(self, dsn: str, table: str) -> list[str]:
-        """What of `table` is not as it must be, one sentence a kind: nothing if every record is there once, in order."""
+        """What of `table` is not as it must be, a sentence a kind: nothing if every record is there once, in order."""
         name = sql.Identifier(table)
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute("create temp table ledger (partition int, seq bigint, id bigint)")
@@ -106,7 +106,7 @@ class Load:
             self._producer.poll(0)
         self.flush()
 
-    def _delivered(self, entry: tuple[int, int, int]):  # noqa: ANN202
+    def _delivered(self, entry: tuple[int, int, int]):
         def note(error: KafkaError | None, message: Message) -> None:
             if error is None and message.offset() == entry[1]:
                 self.ledger.entries.append(entry)

@@ -77,7 +77,7 @@ def test_a_recreated_topic(services: Services) -> None:
         admin = AdminClient({"bootstrap.servers": services.bootstrap})
         admin.delete_topics([topic])[topic].result()
         admin.create_topics([NewTopic(topic, 1, 1)])[topic].result()
-        status, text = until(lambda: (found := probe(port))[0] == 503 and "recreated" in found[1] and found, "it holds")
+        _, text = until(lambda: (found := probe(port))[0] == 503 and "recreated" in found[1] and found, "it holds")
         assert "the topic was recreated: the stored offset is of id" in text
         assert any("the topic was recreated" in reason for reason in held(member))
         again = Load(services.bootstrap, topic, 1, RATE)
