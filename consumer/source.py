@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Message as KafkaMessage
 
 from consumer.config.complaints import shown
 from consumer.config.properties import is_classic
@@ -159,7 +160,7 @@ class KafkaSource:
             raise FatalError(f"Kafka: {error.args[0].str()}", hint) from error
         if self._failure:
             raise self._failure
-        if all(message.error() is None for message in messages):
+        if not any(map(KafkaMessage.error, messages)):
             return messages
         for message in messages:
             if (failure := message.error()) is not None:

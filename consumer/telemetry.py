@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -14,7 +14,6 @@ from consumer.assignment import Assignment, Phase
 from consumer.errors import TopicPartition
 from consumer.health import Health
 from consumer.metrics import Metrics
-from consumer.record import Message
 from consumer.writer import Written
 
 log = structlog.get_logger("microbatch")
@@ -102,7 +101,8 @@ class Telemetry:
             update.count("batches_closed", 1, trigger=batch.trigger)
             update.observe("end_to_end_latency_seconds", _age(batch.messages[-1].timestamp()) if batch.messages else 0)
             update.set("last_success_timestamp_seconds", time.time())
-        self._times |= _last_times(batch.messages, written.next_offsets)
+        whole = (key for key, offset in batch.next_offsets.items() if written.next_offsets.get(key) == offset)
+        self._times |= {key: batch.lasts[key].timestamp() for key in whole if key in batch.lasts}
         self._set_state("running", "records are being written")
         self._written += sum(written.records.values())
         self._filtered += sum(written.filtered.values())
@@ -214,20 +214,6 @@ class Telemetry:
         if now - self._told.get(reason, -_REPEAT_SECONDS) >= _REPEAT_SECONDS:
             self._told = {text: at for text, at in self._told.items() if now - at < _REPEAT_SECONDS} | {reason: now}
             log.warning(event, reason=reason, **fields)
-
-
-def _last_times(
-    messages: Sequence[Message], next_offsets: Mapping[TopicPartition, int]
-) -> dict[TopicPartition, tuple[int, int]]:
-    """The timestamps of the records before these next offsets: mostly among the very last of the batch."""
-    found: dict[TopicPartition, tuple[int, int]] = {}
-    for message in reversed(messages):
-        if len(found) == len(next_offsets):
-            break
-        key = message.topic(), message.partition()
-        if key not in found and message.offset() < next_offsets.get(key, 0):
-            found[key] = message.timestamp()
-    return found
 
 
 def _age(timestamp: tuple[int, int]) -> float:

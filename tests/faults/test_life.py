@@ -49,8 +49,7 @@ def rebalances(member: Member) -> list[str]:
 def test_sigterm_drains(services: Services, protocol: str) -> None:
     """Under load, SIGTERM ends a member with exit code 0 within a batch and 5 s, and the other goes on at once."""
     # Sessions last for a minute: the other can have its partitions only because the member said that it leaves.
-    slow = {"session.timeout.ms": NEVER_MS} if protocol == CLASSIC else {}
-    with loaded(services, 2, protocol, kafka=slow) as (group, finish):
+    with loaded(services, 2, protocol, session_ms=NEVER_MS) as (group, finish):
         leaver = group.members[0]
         leaver.leave(seconds=6)
         group.members.remove(leaver)
@@ -69,7 +68,7 @@ def test_a_second_sigterm_leaves_at_once(services: Services) -> None:
             until(lambda: "draining" in impatient.log(None), "it drains")
             assert not impatient.dead()
             impatient.send(signal.SIGTERM)
-            assert impatient.process.wait(NEVER_MS / 2000) == 1
+            impatient.ended(1, NEVER_MS / 2000)
             group.members.remove(impatient)
         until(group.settled, "the other has all partitions")
         finish()
@@ -114,5 +113,5 @@ def test_two_of_one_static_name(services: Services, protocol: str) -> None:
         group.back(old.number)
         group.go_on(1000)
         old.send(signal.SIGCONT)
-        assert old.process.wait(30) == 1, old.log()
+        old.ended(1)
         finish()

@@ -109,8 +109,11 @@ class Kafka:
                 if metadata.brokers and self._topics <= metadata.topics.keys():
                     return
             except KafkaException:
-                if self.process.poll() is not None or time.monotonic() > end:
+                if self.process.poll() is not None:
                     raise
+            if time.monotonic() > end:
+                raise TimeoutError(f"the broker is not ready after {deadline:.0f} s; its log is in {self._folder}")
+            time.sleep(0.02)
 
     def stop(self) -> None:
         """End the broker."""

@@ -92,7 +92,8 @@ def test_a_held_partition_is_told_with_its_reason() -> None:
 def test_lag_is_what_is_not_committed_yet() -> None:
     """In records from the end of the partition, in seconds from the last committed record's time."""
     telemetry, metrics, _ = made()
-    batch = Batch([MemoryMessage("t", 0, 4, b"x", millis=0)], {P: 4}, {P: 5}, 1)
+    last = MemoryMessage("t", 0, 4, b"x", millis=0)
+    batch = Batch([last], {P: 4}, {P: 5}, {P: last}, 1)
     telemetry.wrote(Written(batch, {P: 5}, Counter(t=1), Counter(), Counter(), None), 0.1)
     looked(telemetry, assigned(flow=True), end=9, written_to=5)
     assert metrics.value("consumer_lag", topic="t", partition="0") == 4
