@@ -295,6 +295,36 @@ def test_a_column_that_cannot_be_written_is_fatal(connection: Connection, sink: 
     assert raised.value.hint
 
 
+@pytest.mark.parametrize(("value", "stored"), [(7, True), ("text", False)])
+def test_a_column_that_changes_its_type(connection: Connection, sink: PostgresSink, value: Any, stored: bool) -> None:
+    """Rows go in as the new type wants them, where that loses nothing; else the change is at fault, and no record."""
+    connection.execute("drop table if exists t; create table t (id int, c text)")
+    sink.describe("t")
+    sink.begin({})
+    sink.rollback()
+    connection.execute("alter table t alter c type int using 1")
+    sink.begin({})
+    if stored:
+        sink.apply([TableRows("t", ("id", "c"), [(1, value)], [0])])
+        sink.commit({})
+        assert connection.execute("select c from t").fetchall() == [(value,)]
+    else:
+        with pytest.raises(FatalError, match=r"column c of table t was text, and is integer"):
+            sink.apply([TableRows("t", ("id", "c"), [(1, value)], [0])])
+
+
+def test_a_table_met_within_a_transaction_is_locked(connection: Connection, sink: PostgresSink) -> None:
+    """A table that no target names cannot change between its description and the end of the transaction."""
+    connection.execute("drop table if exists met; create table met (id int)")
+    sink.begin({})
+    sink.apply([TableRows("met", ("id",), [(1,)], [0])])
+    connection.execute("set lock_timeout = '50ms'")
+    with pytest.raises(psycopg.errors.LockNotAvailable):
+        connection.execute("alter table met alter id type bigint")
+    sink.commit({})
+    connection.execute("set lock_timeout = 0; alter table met alter id type bigint")
+
+
 CELLS = st.tuples(
     st.none() | st.integers(-(2**63), 2**63 - 1),
     st.none() | st.floats(allow_nan=False),
