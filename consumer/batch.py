@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, islice
+from operator import itemgetter, lt
 from typing import Any
 
 from consumer.errors import TopicPartition
@@ -162,10 +163,19 @@ class Collector:
     def _flowing(self, messages: Sequence[Message]) -> list[Message]:
         if not messages:
             return []
-        firsts = _lasts(messages[::-1])
-        if all(key in self._next and message.offset() >= self._next[key] for key, message in firsts.items()):
+        firsts, rising = _course(messages)
+        if rising and all(key in self._next and offset >= self._next[key] for key, offset in firsts.items()):
             return list(messages)
-        return [m for m in messages if m.offset() >= self._next.get((m.topic(), m.partition()), m.offset() + 1)]
+        return list(self._forward(messages))
+
+    def _forward(self, messages: Sequence[Message]) -> Iterator[Message]:
+        """Those that flow, without what was read of a partition before: never a step back, whatever the client does."""
+        ends: dict[TopicPartition, int] = {}
+        for message in messages:
+            key, offset = (message.topic(), message.partition()), message.offset()
+            if key in self._next and offset >= ends.get(key, self._next[key]):
+                ends[key] = offset + 1
+                yield message
 
     def _fitting(self, messages: Sequence[Message]) -> tuple[int, str]:
         """How many of these the open batch takes, and the bound that closes it then ('' if none)."""
@@ -201,6 +211,19 @@ def _topics(messages: Sequence[Message], partitions: Collection[TopicPartition])
     if len(topics) == 1:
         return Counter({topics.pop(): len(messages)})
     return Counter(message.topic() for message in messages)
+
+
+def _course(messages: Sequence[Message]) -> tuple[dict[TopicPartition, int], bool]:
+    """The first offset of each partition, and whether offsets only rise; without a line of Python for each record."""
+    kind = type(messages[0])  # unbound methods of its class: a third of the time of a call by name
+    topics = set(map(kind.topic, messages))
+    alone = topics.pop() if len(topics) == 1 else None
+    partitions = map(kind.partition, messages)
+    keys: Iterable[Any] = partitions if alone else zip(map(kind.topic, messages), partitions, strict=True)
+    pairs = sorted(zip(keys, map(kind.offset, messages), strict=True), key=itemgetter(0))
+    rising = all(map(lt, pairs, islice(pairs, 1, None)))
+    firsts = dict(reversed(pairs))
+    return {(alone, key): offset for key, offset in firsts.items()} if alone else firsts, rising
 
 
 def _lasts(messages: Sequence[Message]) -> dict[TopicPartition, Message]:

@@ -6,6 +6,7 @@ while the position has moved on (confluent-kafka-python, all versions up to 2.16
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Collection, Mapping
@@ -21,6 +22,7 @@ from consumer.errors import TopicPartition as Coordinates
 from consumer.record import Message
 
 _CLOSE_SECONDS = 10.0
+_WAKE_SECONDS = 0.1
 DEFAULTS = {
     "partition.assignment.strategy": "cooperative-sticky",
     # The default of 1 s stops fetching a partition whose queue is full for that long: 113 k records/s against 951 k.
@@ -171,14 +173,19 @@ class KafkaSource:
 
     def start(self, positions: Mapping[Coordinates, int]) -> None:
         """See Source.start."""
-        # Resumed first: only the seek wakes librdkafka's broker thread, which otherwise sleeps on for up to a second.
-        # What is fetched in between is of an older version of the partition, and dropped by the seek.
-        self.resume(positions)
         try:
             for (topic, partition), offset in positions.items():
                 self._consumer.seek(TopicPartition(topic, partition, offset))
         except KafkaException as error:
             raise UnavailableError(f"Kafka: a partition could not be positioned: {error.args[0].str()}") from error
+        # Not before the seek: records of the former position have come after those of the new one then (measured).
+        self.resume(positions)
+        self._wake(positions)
+
+    def _wake(self, partitions: Collection[Coordinates]) -> None:
+        """Ask the leaders anything: librdkafka's broker threads sleep for up to a second before they see a resume."""
+        with contextlib.suppress(KafkaException):
+            self._consumer.offsets_for_times([TopicPartition(*key, 0) for key in partitions], timeout=_WAKE_SECONDS)
 
     def pause(self, partitions: Collection[Coordinates]) -> None:
         """See Source.pause."""

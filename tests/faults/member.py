@@ -105,7 +105,6 @@ def trap_copy(orders: Orders) -> None:
 
 
 def main() -> None:
-    sys.path.append("/tmp/k1"); import dbg; dbg.install()
     logs.configure()
     orders = Orders(Path(os.environ["ORDERS"]))
     defect = DEFECTS[os.environ["DEFECT"]]

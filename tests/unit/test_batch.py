@@ -114,3 +114,20 @@ def test_batches_are_a_bounded_partition_of_what_was_read(
         assert batch.starts == {key: position[key] for key in batch.starts}
         position |= batch.next_offsets
         assert batch.counts() == {"t": len(batch.messages)}
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 12), st.integers(1, 6)), max_size=8))
+def test_a_step_back_is_never_taken(runs: list[tuple[int, int, int]]) -> None:
+    """Records of a former position, wherever they come among others, are left out: offsets only rise."""
+    made = Collector(BatchPolicy(1000))
+    made.start({A: 3, B: 0})
+    read = [record(p, first + n) for p, first, count in runs for n in range(count)]
+    made.add(read, 0)
+    made.close("drain")
+    batch = made.take(0)
+    for key in (A, B):
+        taken = [m.offset() for m in (batch.messages if batch else []) if m.partition() == key[1]]
+        assert taken == sorted(set(taken))
+        assert all(offset >= 3 for offset in taken if key == A)
+        if batch and taken:
+            assert batch.next_offsets[key] == taken[-1] + 1
