@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.errors import FatalError, RejectedError
@@ -196,12 +196,14 @@ JSON = st.recursive(
 )
 
 
+@settings(max_examples=40)
 @given(st.lists(JSON))
 def test_json_reads_back_equal(values: list[Any]) -> None:
     """Whatever JSON can hold is what its text says."""
     assert [found if found is None else json.loads(found) for found in checked(column(Kind.JSON), values)] == values
 
 
+@settings(max_examples=40)
 @given(st.lists(st.none() | st.integers(-(2**70), 2**70) | st.floats() | st.booleans() | st.text(max_size=5)))
 def test_integers_are_in_range_or_refused(values: list[Any]) -> None:
     """Of any mixture the result is null or an int within the bounds, equal to what was given."""
