@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -25,6 +27,18 @@ def wait_for_rows(connection: psycopg.Connection, table: str, count: int, deadli
     while connection.execute(f"select count(*) from {table}").fetchone()[0] < count:
         assert time.monotonic() < end, "the rows did not arrive in time"
         connection.execute("select pg_sleep(0.05)")
+
+
+def wait_for(condition: Callable[[], object], deadline: float = 60) -> None:
+    end = time.monotonic() + deadline
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        pause.wait(0.05)
+
+
+def exists(connection: psycopg.Connection) -> bool:
+    return connection.execute("select to_regclass('microbatch_offsets') is not null").fetchone()[0]
 
 
 def produce(kafka: str, topic: str, first: int, count: int) -> None:
@@ -61,3 +75,35 @@ sink: {{dsn: "${{TEST_DSN}}"}}
             assert daemon.wait(30) == (-signal.SIGKILL if round_number < 2 else 0)
         found = connection.execute(f"select count(*), count(distinct id), min(id), max(id) from {topic}").fetchone()
     assert found == (60_000, 60_000, 0, 59_999)
+
+
+def test_topics_by_regular_expression_are_found_as_they_come(kafka: str, dsn: str, tmp_path: Path) -> None:
+    """Each goes into the table of its name, and one that is created later is read from its beginning."""
+    prefix = f"re_{uuid.uuid4().hex[:8]}"
+    admin = AdminClient({"bootstrap.servers": kafka})  # held: its futures die with it
+    admin.create_topics([NewTopic(f"{prefix}_a", 1, 1)])[f"{prefix}_a"].result()
+    config = tmp_path / "config.yaml"
+    config.write_text(f"""
+kafka: {{bootstrap.servers: "{kafka}", group.id: {prefix}, topic.metadata.refresh.interval.ms: 500}}
+topics: ["^{prefix}_.*"]
+start: latest
+format: json
+batch: {{max_wait_ms: 20}}
+sink: {{dsn: "${{TEST_DSN}}"}}
+admin: {{enabled: false}}
+""")
+    claimed = "select count(*) from microbatch_offsets where group_id = %s"
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for name in ("a", "b"):
+            connection.execute(f"create table {prefix}_{name} (id bigint, name text)")
+        daemon = start(config, dsn)
+        try:
+            wait_for(lambda: exists(connection) and connection.execute(claimed, [prefix]).fetchone()[0])
+            admin.create_topics([NewTopic(f"{prefix}_b", 1, 1)])[f"{prefix}_b"].result()
+            produce(kafka, f"{prefix}_b", 0, 10)
+            produce(kafka, f"{prefix}_a", 100, 10)
+            wait_for_rows(connection, f"{prefix}_b", 10)
+            wait_for_rows(connection, f"{prefix}_a", 10)
+        finally:
+            daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(30) == 0
