@@ -7,15 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.faults.waiting import until
 
 
 def start(config: Path, dsn: str) -> subprocess.Popen[bytes]:
@@ -27,14 +27,6 @@ def wait_for_rows(connection: psycopg.Connection, table: str, count: int, deadli
     while connection.execute(f"select count(*) from {table}").fetchone()[0] < count:
         assert time.monotonic() < end, "the rows did not arrive in time"
         connection.execute("select pg_sleep(0.05)")
-
-
-def wait_for(condition: Callable[[], object], deadline: float = 60) -> None:
-    end = time.monotonic() + deadline
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        pause.wait(0.05)
 
 
 def exists(connection: psycopg.Connection) -> bool:
@@ -98,7 +90,10 @@ admin: {{enabled: false}}
             connection.execute(f"create table {prefix}_{name} (id bigint, name text)")
         daemon = start(config, dsn)
         try:
-            wait_for(lambda: exists(connection) and connection.execute(claimed, [prefix]).fetchone()[0])
+            until(
+                lambda: exists(connection) and connection.execute(claimed, [prefix]).fetchone()[0],
+                "the first is claimed",
+            )
             admin.create_topics([NewTopic(f"{prefix}_b", 1, 1)])[f"{prefix}_b"].result()
             produce(kafka, f"{prefix}_b", 0, 10)
             produce(kafka, f"{prefix}_a", 100, 10)

@@ -121,13 +121,14 @@ class Member:
         sink = FaultySink(world.database, [Target("seen")], "g", owner)
         sink.faults = faults
         self.metrics = Metrics()
+        self.telemetry = Telemetry(self.metrics)
         self._pool, self._stop = world.pool, threading.Event()
         self.pipeline = Pipeline(
             MemorySource(world.broker, "g", ["t", "t2"]),
             MemoryCluster(world.broker, "g"),
             Writer(sink, CoordinatesMapper()),
             sink.interrupt,
-            Telemetry(self.metrics),
+            self.telemetry,
             policy=BatchPolicy(max_records, max_wait_ms=5),
             start=start,
             limits=LIMITS,
@@ -240,3 +241,18 @@ def test_a_partition_that_comes_later_is_read_from_its_beginning() -> None:
         world.broker.produce("t", 0, b"8")
         until(lambda: 8 in world.numbers())
     assert world.numbers() == [8, 100]
+
+
+def test_offsets_of_another_cluster_hold() -> None:
+    """The same topic in another Kafka: nothing is read, and the reason names both."""
+    world = World()
+    world.produce(40)
+    with world.member():
+        until(lambda: len(world.numbers()) == 40)
+    world.broker.cluster_id = "another"
+    world.produce(40)
+    with world.member() as member:
+        until(lambda: member.metrics.value("partitions_paused", reason="held") == PARTITIONS)
+        until(lambda: "held" in member.telemetry.health().reason)
+        assert "the stored offset is of cluster memory, this is cluster another" in member.telemetry.health().reason
+    assert len(world.numbers()) == 40
