@@ -192,13 +192,14 @@ class Group:
         until(member.stopped, f"{member} of {self.name} reaches {point}")
         self.note(f"{member} stopped, {point}")
 
-    def back(self, number: int) -> None:
+    def back(self, number: int) -> Member:
         """Start a static member again until it stays: KIP-848 refuses its name until its former session ends."""
         member = self.start(number)
         while self._ends_again(member):
             assert _NAME_IN_USE in member.log(), f"{member} ended:\n{member.log()}"
             self.members.remove(member)
             member = self.start(number)
+        return member
 
     def _ends_again(self, member: Member) -> bool:
         until(lambda: member.dead() or self.settled(), f"{self.name} settles")
