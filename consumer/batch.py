@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, islice
 from operator import itemgetter, lt
-from typing import Any
+from typing import Any, Protocol
 
 from consumer.errors import TopicPartition
 from consumer.record import Message
@@ -27,6 +27,13 @@ class BatchPolicy:
     max_wait_ms: int = 500
 
 
+class Prepared(Protocol):
+    """What is made of the records of a batch before they are written; `mapping.Mapped` is one."""
+
+    def only(self, kept: Sequence[int]) -> Any:
+        """The same of these records alone, by ascending index."""
+
+
 @dataclass(slots=True)
 class Batch:
     """Records in the order in which they were read.
@@ -34,7 +41,9 @@ class Batch:
     Of each partition, `starts` is the next offset before its first record, `lasts` its last record, `next_offsets` the
     one after that.
     `size` is bytes of values, `opened_at` monotonic seconds, `trigger` the bound that closed it. The writer keeps in
-    `prepared` what it made of the records, and sets `attempted` once a transaction may have reached the sink.
+    `prepared` what it made of the records; `attempted` says that a transaction with them may have been committed, and
+    `outcome` what that would have done; `written` is what was done. `skipped` counts records, by topic, that were found
+    to be committed already, `timeouts` the tries that took too long.
     """
 
     messages: list[Message] = field(default_factory=list)
@@ -45,33 +54,55 @@ class Batch:
     opened_at: float = 0.0
     trigger: str = ""
     attempted: bool = False
-    prepared: Any = None
+    prepared: Prepared | None = None
+    outcome: Any = None
+    written: Any = None
+    skipped: Counter[str] = field(default_factory=Counter)
+    timeouts: int = 0
 
     def counts(self) -> Counter[str]:
         """Records by topic."""
         return _topics(self.messages, self.next_offsets)
 
-    def skip(self, positions: Mapping[TopicPartition, int]) -> Counter[str]:
-        """Take out the records before these next offsets, which are committed. Returns how many, by topic."""
+    def skip(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Take out the records before these next offsets, which are committed."""
         if positions == self.starts:
-            return Counter()
+            return
         before = self.counts()
-        self.messages = [m for m in self.messages if m.offset() >= positions[m.topic(), m.partition()]]
-        self.starts, self.prepared = dict(positions), None
-        return before - Counter(message.topic() for message in self.messages)
+        kept = [i for i, m in enumerate(self.messages) if m.offset() >= positions[m.topic(), m.partition()]]
+        self.messages, self.prepared = [self.messages[i] for i in kept], self.prepared and self.prepared.only(kept)
+        self.starts, self.size = dict(positions), sum(map(len, self.messages))
+        self.skipped += before - Counter(message.topic() for message in self.messages)
 
     def without(self, partitions: Collection[TopicPartition]) -> Batch:
         """The same batch without the records of `partitions`."""
-        messages = [m for m in self.messages if (m.topic(), m.partition()) not in partitions]
+        kept = [i for i, m in enumerate(self.messages) if (m.topic(), m.partition()) not in partitions]
+        batch = self._only(kept)
+        batch.starts = {key: offset for key, offset in self.starts.items() if key not in partitions}
+        batch.next_offsets = {key: offset for key, offset in self.next_offsets.items() if key not in partitions}
+        batch.attempted, batch.skipped = self.attempted, self.skipped
+        return batch
+
+    def split(self, count: int) -> tuple[Batch, Batch]:
+        """The first `count` records and the rest, of a batch that is known not to be committed."""
+        head, rest = self._only(range(count)), self._only(range(count, len(self.messages)))
+        for part, before in ((head, self.starts), (rest, self.starts | head.next_offsets)):
+            part.starts = {key: before[key] for key in part.lasts}
+        head.skipped = self.skipped
+        return head, rest
+
+    def _only(self, kept: Sequence[int]) -> Batch:
+        """These records, without their starts; the trigger and the time stay those of the whole."""
+        messages = [self.messages[index] for index in kept]
+        lasts = _lasts(messages) if messages else {}
         return Batch(
             messages,
-            {key: offset for key, offset in self.starts.items() if key not in partitions},
-            {key: offset for key, offset in self.next_offsets.items() if key not in partitions},
-            {key: message for key, message in self.lasts.items() if key not in partitions},
-            sum(map(len, messages)),
-            self.opened_at,
-            self.trigger,
-            self.attempted,
+            next_offsets={key: message.offset() + 1 for key, message in lasts.items()},
+            lasts=lasts,
+            size=sum(map(len, messages)),
+            opened_at=self.opened_at,
+            trigger=self.trigger,
+            prepared=self.prepared and self.prepared.only(kept),
         )
 
 

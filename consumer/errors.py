@@ -7,6 +7,7 @@ MicrobatchError
 │   ├── MappingError   it cannot become rows
 │   └── RejectedError  the sink refused its data
 ├── UnavailableError   the world is at fault: hold, retry the same batch
+├── HeldError          too many records are at fault: keep nothing, hold until somebody looked
 ├── FencedError        another instance owns these partitions: drop their records
 └── FatalError         the set-up is at fault: stop, commit nothing, exit 1
 """
@@ -14,6 +15,7 @@ MicrobatchError
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 TopicPartition = tuple[str, int]
 
@@ -74,15 +76,28 @@ class RejectedError(RecordError):
         self.sqlstate, self.table, self.column, self.constraint = sqlstate, table, column, constraint
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A record that cannot be handled, by its index in the batch, and why."""
+
+    ordinal: int
+    error: RecordError
+
+
 class UnavailableError(MicrobatchError):
     """The sink, or Kafka, cannot serve now; the same work is to be tried again.
 
-    `retry_after` is the wait in seconds that the other side asked for, if it did.
+    `retry_after` is the wait in seconds that the other side asked for, if it did. `smaller`: the work took too long,
+    and half of it may do.
     """
 
-    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+    def __init__(self, reason: str, retry_after: float | None = None, *, smaller: bool = False) -> None:
         super().__init__(reason)
-        self.retry_after = retry_after
+        self.retry_after, self.smaller = retry_after, smaller
+
+
+class HeldError(MicrobatchError):
+    """More records are at fault than the limits allow: nothing of the batch is kept, an operator must look."""
 
 
 class FencedError(MicrobatchError):

@@ -96,3 +96,14 @@ class TableRows:
     rows: list[tuple[Any, ...]]
     ordinals: list[int]
     deletes: list[bool] | None = None
+
+    def only(self, places: Mapping[int, int]) -> TableRows:
+        """The rows of these records, by ordinal, each with the ordinal given for it."""
+        kept = [index for index, ordinal in enumerate(self.ordinals) if ordinal in places]
+        return TableRows(
+            self.table,
+            self.columns,
+            [self.rows[index] for index in kept],
+            [places[self.ordinals[index]] for index in kept],
+            self.deletes and [self.deletes[index] for index in kept],
+        )

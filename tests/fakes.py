@@ -9,8 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from consumer.errors import FatalError, FencedError, RejectedError, TopicPartition, UnavailableError
-from consumer.sinks import Claim, Fence, Position, StoredOffset
+from consumer.letter import OPEN, Coordinates, DeadLetter, Evidence, State
+from consumer.outbox import Receipt
+from consumer.sinks import Claim, Fence, Isolated, Position, Selection, StoredOffset, Tally
 from consumer.sinks.conversion import checked
+from consumer.sinks.isolation import isolate
 from consumer.table import Column, Mode, Table, TableRows, Target
 
 Row = dict[str, Any]
@@ -76,6 +79,7 @@ class _Transaction:
     fences: Mapping[TopicPartition, Fence]
     group_id: str
     undo: list[tuple[MemoryTable, int, Row | None]] = field(default_factory=list)
+    letters: dict[Coordinates, DeadLetter] = field(default_factory=dict)
 
     def back(self, length: int) -> None:
         while len(self.undo) > length:
@@ -92,6 +96,7 @@ class MemoryDatabase:
     def __init__(self, *tables: MemoryTable, busy_timeout: float = 2.0) -> None:
         self.tables = {table.description.name: table for table in tables}
         self.offsets: dict[tuple[str, str, int], StoredOffset] = {}
+        self.letters: dict[str, dict[Coordinates, DeadLetter]] = {}
         self.online = True
         self.busy_timeout = busy_timeout
         self.changed = threading.Condition(threading.RLock())
@@ -111,6 +116,7 @@ class MemoryDatabase:
         with self.changed:
             self.end()
             self.offsets.clear()
+            self.letters.clear()
             for name, table in self.tables.items():
                 self.tables[name] = MemoryTable(table.description, table.defaults, table.check)
 
@@ -139,6 +145,7 @@ class MemorySink:
         self._targets = {target.table: target for target in targets}
         self._transaction: _Transaction | None = None
         self._interrupted = threading.Event()
+        self.letters = MemoryLetters(self, database, group_id)
 
     def describe(self, table: str) -> Table:
         """See Sink.describe."""
@@ -184,11 +191,17 @@ class MemorySink:
             before = len(transaction.undo)
             for group in rows:
                 try:
-                    _Write(self._table(group.table), self._targets[group.table], transaction).all(group)
+                    _Write(
+                        self._table(group.table), self._targets.get(group.table, Target(group.table)), transaction
+                    ).all(group)
                 except RejectedError as refusal:
                     transaction.back(before)
                     refusal.table = group.table
                     raise
+
+    def isolate(self, rows: Sequence[TableRows], patience: int | None = None) -> Isolated:
+        """See Sink.isolate."""
+        return isolate(rows, self.apply, patience)
 
     def commit(self, next_offsets: Mapping[TopicPartition, int]) -> None:
         """See Sink.commit."""
@@ -201,6 +214,7 @@ class MemorySink:
                 database.offsets[self._group, *key] = replace(
                     row, position=replace(row.position, next_offset=next_offset)
                 )
+            database.letters.setdefault(self._group, {}).update(transaction.letters)
             transaction.undo.clear()
             database.end()
             self._transaction = None
@@ -288,6 +302,145 @@ class MemorySink:
         epoch = row.epoch + 1 if row else 1
         self._database.offsets[self._group, *key] = StoredOffset(position, epoch, self._owner, "2000-01-01T00:00:00Z")
         return epoch
+
+
+class MemoryLetters:
+    """The Letters of a MemorySink."""
+
+    def __init__(self, sink: MemorySink, database: MemoryDatabase, group_id: str) -> None:
+        self._sink, self._database, self._group = sink, database, group_id
+
+    def keep(self, letters: Sequence[DeadLetter]) -> None:
+        """See Letters.keep."""
+        with self._sink._connected():
+            self._sink._open().letters.update({letter.coordinates: letter for letter in letters})
+
+    def lock(self, coordinates: Collection[Coordinates]) -> set[Coordinates]:
+        """See Letters.lock."""
+        with self._sink._connected():
+            self._sink._open()
+            return {key for key in coordinates if key in self._stored() and self._stored()[key].state in OPEN}
+
+    def settle(self, replayed: Collection[Coordinates], failed: Mapping[Coordinates, Evidence]) -> None:
+        """See Letters.settle."""
+        with self._sink._connected():
+            changed = self._sink._open().letters
+            for key in self.lock([*replayed, *failed]):
+                old = self._stored()[key]
+                state, evidence = (old.state, failed[key]) if key in failed else (State.REPLAYED, old.evidence)
+                changed[key] = replace(old, state=state, evidence=evidence, replay_count=old.replay_count + 1)
+
+    def pending(self, partitions: Collection[TopicPartition], most: int) -> list[DeadLetter]:
+        """See Letters.pending."""
+        with self._sink._connected():
+            found = [one for _, one in sorted(self._stored().items()) if one.state is State.PENDING]
+            return [one for one in found if (one.topic, one.partition) in partitions][:most]
+
+    def count_pending(self, partitions: Collection[TopicPartition]) -> int:
+        """See Letters.count_pending."""
+        return len(self.pending(partitions, len(self._stored())))
+
+    def published(self, coordinates: Collection[Coordinates], *, empty: bool = False) -> None:
+        """See Letters.published."""
+        with self._sink._connected():
+            for key in coordinates:
+                if (old := self._stored().get(key)) and old.state is State.PENDING:
+                    payload = (None, None, None) if empty else (old.key, old.value, old.headers)
+                    names = dict(zip(("key", "value", "headers"), payload, strict=True))
+                    self._stored()[key] = replace(old, state=State.PUBLISHED, **names)  # type: ignore[arg-type]
+
+    def select(self, which: Selection, most: int, after: Coordinates | None = None) -> list[DeadLetter]:
+        """See Letters.select."""
+        with self._sink._connected():
+            found = [one for key, one in sorted(self._stored().items()) if after is None or key > after]
+            return [one for one in found if _selects(which, one)][:most]
+
+    def tally(self, which: Selection) -> list[Tally]:
+        """See Letters.tally."""
+        groups: dict[tuple[Any, ...], list[DeadLetter]] = {}
+        for one in self.select(which, len(self._stored())):
+            told = one.evidence
+            kind = (one.topic, one.state, told.stage, told.error, told.sqlstate, told.table, told.constraint)
+            groups.setdefault(kind, []).append(one)
+        tallies = [
+            Tally(len(ones), *kind, min(o.first_failed_at for o in ones), max(o.first_failed_at for o in ones))
+            for kind, ones in groups.items()
+        ]
+        return sorted(tallies, key=lambda tally: -tally.count)
+
+    def discard(self, which: Selection) -> int:
+        """See Letters.discard."""
+        found = [one for one in self.select(which, len(self._stored())) if one.state in OPEN]
+        with self._sink._connected():
+            self._stored().update({one.coordinates: replace(one, state=State.DISCARDED) for one in found})
+        return len(found)
+
+    def _stored(self) -> dict[Coordinates, DeadLetter]:
+        return self._database.letters.setdefault(self._group, {})
+
+
+@dataclass
+class MemoryTopics:
+    """Where dead letters go; shared by the outboxes of several instances. `online` False: nobody is answered."""
+
+    letters: list[DeadLetter] = field(default_factory=list)
+    online: bool = True
+    refuses: str = ""
+
+
+class MemoryOutbox:
+    """An Outbox into MemoryTopics: a letter arrives when its receipt is asked for."""
+
+    def __init__(self, topics: MemoryTopics) -> None:
+        self._topics = topics
+        self._sent: dict[Coordinates, DeadLetter] = {}
+
+    def send(self, letters: Sequence[DeadLetter]) -> None:
+        """See Outbox.send."""
+        for letter in letters:
+            self._sent.setdefault(letter.coordinates, letter)
+
+    def receipts(self) -> list[Receipt]:
+        """See Outbox.receipts."""
+        if not self._topics.online:
+            return []
+        sent, self._sent = self._sent, {}
+        if self._topics.refuses:
+            return [Receipt(key, self._topics.refuses) for key in sent]
+        self._topics.letters += sent.values()
+        return [Receipt(key) for key in sent]
+
+    @property
+    def in_flight(self) -> int:
+        """See Outbox.in_flight."""
+        return len(self._sent)
+
+    def wait(self, seconds: float) -> None:
+        """See Outbox.wait. Here nothing arrives by waiting."""
+
+    def close(self) -> None:
+        """See Outbox.close."""
+        self._sent.clear()
+
+
+def _selects(which: Selection, one: DeadLetter) -> bool:
+    told = one.evidence
+    pairs = [
+        (which.topic, one.topic),
+        (which.partition, one.partition),
+        (which.stage, told.stage),
+        (which.sqlstate, told.sqlstate),
+        (which.table, told.table),
+        (which.constraint, told.constraint),
+    ]
+    return (
+        one.state in which.states
+        and all(wanted is None or wanted == found for wanted, found in pairs)
+        and (which.reason is None or which.reason.lower() in told.reason.lower())
+        and (which.since is None or one.first_failed_at >= which.since)
+        and (which.until is None or one.first_failed_at < which.until)
+        and (which.coordinates is None or one.coordinates in which.coordinates)
+    )
 
 
 def _key(target: Target, keys: Sequence[tuple[str, ...]]) -> tuple[str, ...]:

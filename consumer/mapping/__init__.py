@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from consumer.errors import RecordError
+from consumer.errors import Failure
 from consumer.table import TableRows
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A record that cannot be handled, by its index in the batch, and why."""
-
-    ordinal: int
-    error: RecordError
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +15,10 @@ class Mapped:
 
     rows: list[TableRows] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+
+    def only(self, kept: Sequence[int]) -> Mapped:
+        """The same of these records alone, by ascending ordinal, which are numbered anew from 0."""
+        places = {ordinal: place for place, ordinal in enumerate(kept)}
+        rows = [part for group in self.rows if (part := group.only(places)).rows]
+        failures = [Failure(places[f.ordinal], f.error) for f in self.failures if f.ordinal in places]
+        return Mapped(rows, failures)

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from msgspec import UNSET
 
 from consumer.decode import Decoder
-from consumer.errors import DecodeError, FatalError, MappingError, RecordError
-from consumer.mapping import Failure, Mapped
+from consumer.errors import DecodeError, Failure, FatalError, MappingError, RecordError
+from consumer.mapping import Mapped
 from consumer.mapping.arrange import Arranger, Item, items_of
 from consumer.mapping.sources import Inputs, Source, constant, source
 from consumer.record import Message

@@ -8,8 +8,8 @@ from itertools import repeat
 from typing import Any
 
 from consumer.decode import Decoder
-from consumer.errors import MappingError, MicrobatchError, RecordError, TopicPartition
-from consumer.mapping import Failure, Mapped
+from consumer.errors import Failure, MappingError, MicrobatchError, RecordError, TopicPartition
+from consumer.mapping import Mapped
 from consumer.mapping.arrange import Arranger, Item
 from consumer.mapping.sources import Inputs, decoded, headers_of, moment
 from consumer.record import Message, Record, Row

@@ -6,11 +6,13 @@ One transaction is `begin`, `apply` (as often as needed), `commit`; or `rollback
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from consumer.errors import TopicPartition
+from consumer.errors import Failure, TopicPartition
+from consumer.letter import OPEN, Coordinates, DeadLetter, Evidence, State
 from consumer.table import Table, TableRows
 
 
@@ -49,14 +51,99 @@ class StoredOffset:
     updated_at: str
 
 
-class Sink(Protocol):
-    """A database that keeps rows, and offsets with them in one transaction.
+@dataclass(frozen=True, slots=True)
+class Isolated:
+    """What isolation found: the records at fault, by ascending ordinal; all others are written.
 
-    `transactional` False: it keeps no offsets, delivery is at least once. `claim` then answers with the given starts
-    and epoch 0, `confirm` with what it is given, `begin` and `commit` do not look at offsets.
+    `finished` False: it gave up, because more in a row were at fault than it was told to bear; what it has written
+    is not to be committed.
+    """
+
+    failures: list[Failure]
+    finished: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which dead letters: those for which all that is given holds. Times are aware, of the first failure.
+
+    `coordinates`: exactly these.
+    """
+
+    states: tuple[State, ...] = OPEN
+    topic: str | None = None
+    partition: int | None = None
+    stage: str | None = None
+    reason: str | None = None  # part of the evidence's reason, whatever its case
+    sqlstate: str | None = None
+    table: str | None = None
+    constraint: str | None = None
+    since: datetime.datetime | None = None
+    until: datetime.datetime | None = None
+    coordinates: tuple[Coordinates, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many dead letters are alike, and their first and last offsets in time order; `first`, `last` aware UTC."""
+
+    count: int
+    topic: str
+    state: State
+    stage: str
+    error: str
+    sqlstate: str | None
+    table: str | None
+    constraint: str | None
+    first: datetime.datetime
+    last: datetime.datetime
+
+
+class Letters(Protocol):
+    """The table of dead letters of one group, on the sink's own connection.
+
+    `keep`, `lock` and `settle` belong to the sink's open transaction; the others are a transaction each, and must not
+    be called while one is open. All raise UnavailableError, FatalError.
+    """
+
+    def keep(self, letters: Sequence[DeadLetter]) -> None:
+        """Add these. One with the same coordinates as a kept one takes its place: its record was read again."""
+
+    def lock(self, coordinates: Collection[Coordinates]) -> set[Coordinates]:
+        """Those of them that are still open (see letter.OPEN), held until the transaction ends."""
+
+    def settle(self, replayed: Collection[Coordinates], failed: Mapping[Coordinates, Evidence]) -> None:
+        """After a replay: the one are done with, the others keep their place with new evidence; both count one more."""
+
+    def pending(self, partitions: Collection[TopicPartition], most: int) -> list[DeadLetter]:
+        """Those of these partitions that their topic does not have yet, by coordinates, at most `most`."""
+
+    def count_pending(self, partitions: Collection[TopicPartition]) -> int:
+        """How many that are in all."""
+
+    def published(self, coordinates: Collection[Coordinates], *, empty: bool = False) -> None:
+        """The topic has these, as far as they are pending. `empty`: key, value and headers are not kept any longer."""
+
+    def select(self, which: Selection, most: int, after: Coordinates | None = None) -> list[DeadLetter]:
+        """By coordinates, those beyond `after`, at most `most`."""
+
+    def tally(self, which: Selection) -> list[Tally]:
+        """How many of which kind, most first."""
+
+    def discard(self, which: Selection) -> int:
+        """Mark these as not needed any longer, as far as they are open. Returns how many."""
+
+
+class Sink(Protocol):
+    """A database that keeps rows, and offsets and dead letters with them in one transaction.
+
+    `transactional` False: it keeps no offsets and no dead letters, delivery is at least once. `claim` then answers with
+    the given starts and epoch 0, `confirm` with what it is given, `begin` and `commit` do not look at offsets; nothing
+    of `letters` is called.
     """
 
     transactional: bool
+    letters: Letters
 
     def describe(self, table: str) -> Table:
         """The table as it is now. Raises FatalError when there is none, UnavailableError."""
@@ -88,6 +175,16 @@ class Sink(Protocol):
 
         Refusals that a database would make only at COMMIT (deferred constraints) come here. May be called again with
         later records. Raises UnavailableError, FatalError: the transaction is over then.
+        """
+
+    def isolate(self, rows: Sequence[TableRows], patience: int | None = None) -> Isolated:
+        """Write all records of `rows` but those at fault, in order; called after `apply` refused the same rows.
+
+        A record's rows in all tables are written together or not at all. It is at fault if it is refused alone, with
+        the ones before it that are not at fault written; for rows that are folded by key (sums, last one wins) ranges
+        of records are tried as a whole, so that a batch is judged by its net effect. `patience`: give up when more
+        records in a row are at fault (ordinals that have no rows do not count); None: never.
+        Raises UnavailableError, FatalError: the transaction is over then.
         """
 
     def commit(self, next_offsets: Mapping[TopicPartition, int]) -> None:

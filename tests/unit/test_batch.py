@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.batch import Batch, BatchPolicy, Collector
+from consumer.mapping import Mapped
+from consumer.table import TableRows
 from tests.fake_kafka import MemoryMessage
 
 A, B = ("t", 0), ("t", 1)
@@ -80,7 +82,8 @@ def test_records_that_were_committed_already_leave_a_batch_that_is_tried_again()
     made.close("drain")
     batch = made.take(0)
     assert batch is not None
-    assert batch.skip({A: 1, B: 0}) == {"t": 1}
+    batch.skip({A: 1, B: 0})
+    assert batch.skipped == {"t": 1}
     assert [(m.partition(), m.offset()) for m in batch.messages] == [(0, 1), (1, 0)]
     assert batch.starts == {A: 1, B: 0}
 
@@ -131,3 +134,16 @@ def test_a_step_back_is_never_taken(runs: list[tuple[int, int, int]]) -> None:
         assert all(offset >= 3 for offset in taken if key == A)
         if batch and taken:
             assert batch.next_offsets[key] == taken[-1] + 1
+
+
+def test_a_batch_can_be_split_and_its_parts_join() -> None:
+    """The rest starts where the head ends, partition by partition; what was made of the records goes with them."""
+    made = collector(BatchPolicy(max_records=5))
+    made.add([record(0, 0), record(0, 1), record(0, 5), record(1, 0), record(1, 1)], now=0)
+    batch = made.take(0)
+    assert batch is not None
+    batch.prepared = Mapped([TableRows("n", ("id",), [(o,) for o in range(5)], list(range(5)))])
+    head, rest = batch.split(2)
+    assert (head.starts, head.next_offsets) == ({A: 0}, {A: 2})
+    assert (rest.starts, rest.next_offsets) == ({A: 2, B: 0}, {A: 6, B: 2})
+    assert rest.prepared == Mapped([TableRows("n", ("id",), [(2,), (3,), (4,)], [0, 1, 2])])
