@@ -124,6 +124,10 @@ class Assignment:
         """Why each held partition is held."""
         return {key: entry.reason for key, entry in self._entries.items() if entry.phase is Phase.HELD}
 
+    def phase_of(self) -> dict[TopicPartition, Phase]:
+        """Where each partition stands."""
+        return {key: entry.phase for key, entry in self._entries.items()}
+
     def phases(self) -> dict[Phase, int]:
         """How many partitions are in each phase."""
         counts = dict.fromkeys(Phase, 0)

@@ -42,14 +42,31 @@ CATALOGUE: tuple[MetricSpec, ...] = (
         "records_filtered", "counter", ("topic",), "Records that made no row: skipped by a rule you configured."
     ),
     MetricSpec(
+        "records_dead_lettered",
+        "counter",
+        ("topic", "stage", "reason"),
+        "Records at fault: by stage (decode, map, write), and by SQLSTATE or error class.",
+    ),
+    MetricSpec(
+        "records_duplicate", "counter", ("topic",), "Records found to be committed by an earlier try without an answer."
+    ),
+    MetricSpec(
         "records_released", "counter", ("topic",), "Records given back unwritten, at a revoke, a fence or the end."
     ),
-    MetricSpec("records_in_flight", "gauge", ("topic",), "Records read and neither written, filtered nor released."),
+    MetricSpec("records_in_flight", "gauge", ("topic",), "Records read, and in none of the counters above yet."),
+    MetricSpec("dead_letters_pending", "gauge", (), "Dead letters kept, of own partitions, that their topic lacks."),
+    MetricSpec("dead_letters_published", "counter", (), "Dead letters that their topic confirmed."),
+    MetricSpec("dead_letter_publish_failures", "counter", (), "Dead letters that their topic did not take yet."),
+    MetricSpec("isolation_seconds", "histogram", (), "Seconds spent to find a batch's records at fault.", _SECONDS),
+    MetricSpec("breaker_open", "gauge", (), "1 while too many records are at fault, and nothing is written."),
+    MetricSpec(
+        "hold", "gauge", ("reason",), "1 while nothing is written until somebody looks: limits, dead_letters_pending."
+    ),
     MetricSpec("rows_affected", "counter", ("table",), "Rows sent to a table, and committed."),
     MetricSpec("batch_records", "histogram", (), "Records of a committed batch.", _RECORDS),
     MetricSpec("batch_bytes", "histogram", (), "Bytes of values of a committed batch.", _BYTES),
     MetricSpec("batches_closed", "counter", ("trigger",), "Batches by what closed them: records, bytes, wait, drain."),
-    MetricSpec("stage_seconds", "histogram", ("stage",), "Seconds a batch spent in a stage: map, write.", _SECONDS),
+    MetricSpec("stage_seconds", "histogram", ("stage",), "Seconds of a batch by stage: map, write, isolate.", _SECONDS),
     MetricSpec("write_duration_seconds", "histogram", ("outcome",), "Seconds of one try to write or claim.", _SECONDS),
     MetricSpec("write_retries", "counter", ("reason",), "Tries that failed because something was away."),
     MetricSpec("end_to_end_latency_seconds", "histogram", (), "Age of a batch's last record when committed.", _SECONDS),
@@ -175,6 +192,11 @@ class Metrics(Collector):
         with self._lock:
             series = self._series[name]
             return series.values.get(tuple(labels[label] for label in series.spec.labels), 0.0)
+
+    def total(self, name: str) -> float:
+        """The sum of all series of a counter or gauge."""
+        with self._lock:
+            return sum(self._series[name].values.values())
 
     def collect(self) -> Iterator[Metric]:
         """One snapshot, as prometheus_client wants it."""

@@ -9,27 +9,34 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
 from consumer.assignment import Assignment, Phase, gap, hint
+from consumer.backlog import Backlog, given_up
 from consumer.backoff import Backoff
 from consumer.batch import Batch, BatchPolicy, Collector
 from consumer.cluster import Cluster, LogState, Start
-from consumer.errors import FatalError, FencedError, TopicPartition, UnavailableError
-from consumer.mapping import Failure
+from consumer.errors import FatalError, FencedError, HeldError, TopicPartition, UnavailableError
 from consumer.sinks import Claim, Position
 from consumer.source import Source
 from consumer.telemetry import Telemetry
-from consumer.writer import Writer, Written
+from consumer.writer import Published, Writer, Written
 
-_CLAIM_POLL_SECONDS = 0.02
+_SHORT_POLL_SECONDS = 0.02
 _PAUSE_AFTER_SECONDS = 1.0
 _LOOK_SECONDS = 1.0
 _IDENTITY_SECONDS = 10.0
-_TRUNCATE = 500
+_PUBLISH_SECONDS = 0.2
+_TIMEOUTS = 3  # of one record alone, until it is held
+
+_LIMIT_HINT = (
+    "Look at why (`microbatch dlq list` shows what is kept already), mend it and start again; or raise "
+    "dead_letter.max_consecutive or dead_letter.max_ratio."
+)
 
 Claimed = dict[TopicPartition, tuple[Claim, LogState]]
 
@@ -40,18 +47,34 @@ class Limits:
 
     `write_deadline`: a claim or write, before its connection is cut. `shutdown_grace`: writing what was read, after
     `stop`. `revoke_wait`: a write of partitions that Kafka takes away. `poll`: one call for records, which delays
-    signals and outcomes.
+    signals and outcomes. `longest_delay`: between two tries during an outage, which may last for `give_up`; None: for
+    ever.
     """
 
     write_deadline: float = 60.0
     shutdown_grace: float = 20.0
     revoke_wait: float = 10.0
     poll: float = 0.2
+    longest_delay: float = 30.0
+    give_up: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """What is done about too many records at fault: `stop`, or else hold and probe again after so many seconds.
+
+    `max_pending`: hold while more dead letters than this wait for their topics.
+    """
+
+    stop: bool = False
+    probe_after: float = 300.0
+    max_pending: int = 10_000
 
 
 @dataclass(slots=True)
 class _Job:
-    """What the writer's thread has in hand: a batch to write, or partitions to claim. `gone`: left us meanwhile."""
+    """What the writer's thread has in hand: a batch to write, partitions to claim, or, with neither, dead letters to
+    publish. `gone`: left us meanwhile."""
 
     future: Future[Any]
     began: float
@@ -79,18 +102,26 @@ class Pipeline:
         start: Start = "earliest",
         exactly_once: bool = True,
         limits: Limits,
+        tolerance: Tolerance | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source, self._cluster, self._writer, self._interrupt = source, cluster, writer, interrupt
         self._telemetry, self._start, self._exactly_once = telemetry, start, exactly_once
-        self._limits, self._clock = limits, clock
+        self._limits, self._clock, self._tolerance = limits, clock, tolerance or Tolerance()
         self._collector = Collector(policy)
         self._assignment = Assignment()
         self._pool = ThreadPoolExecutor(1, "writer")
         self._stop = threading.Event()
         self._job: _Job | None = None
-        self._retry: Batch | None = None
-        self._write_backoff, self._claim_backoff = Backoff(), Backoff()
+        self._backlog = Backlog()
+        self._held = ""
+        self._probe_at = 0.0
+        self._resumed: deque[bool] = deque()  # from other threads: whether to accept
+        self._publish_at: float | None = None
+        self._pending = 0
+        self._write_backoff, self._claim_backoff, self._publish_backoff = (
+            Backoff(cap=limits.longest_delay) for _ in range(3)
+        )
         self._written_to: dict[TopicPartition, int] = {}
         self._uncommitted: dict[TopicPartition, int] = {}
         self._blocked_since: float | None = None
@@ -114,7 +145,13 @@ class Pipeline:
             if self._job:
                 self._interrupt()
             self._pool.shutdown()
+            self._writer.close()
             self._source.close()
+
+    def resume(self, *, accept: bool = False) -> None:
+        """From any thread: try again now what is held; `accept`: the records at fault become dead letters, however many
+        there are in that batch."""
+        self._resumed.append(accept)
 
     # What Kafka tells, from inside poll and close.
 
@@ -161,9 +198,10 @@ class Pipeline:
     def _step(self) -> None:
         now = self._clock()
         self._answer(now)
+        self._probe(now)
         self._dispatch(now)
         self._look(now)
-        if self._collector.waiting and (self._job or self._retry):
+        if self._collector.waiting and (self._job or self._backlog or self._holds):
             messages = self._wait(now)
         else:
             self._unblock()
@@ -173,10 +211,10 @@ class Pipeline:
 
     def _patience(self, now: float) -> float:
         """How long a poll may take: not beyond the open batch's time, and short while partitions wait for a claim."""
-        if self._job and self._job.claimed:
-            return _CLAIM_POLL_SECONDS
+        if self._job and not self._job.batch:
+            return _SHORT_POLL_SECONDS
         due = self._collector.wait(now)
-        busy = self._job or now < self._write_backoff.until
+        busy = self._job or self._holds or now < self._write_backoff.until
         return self._limits.poll if due is None or busy else min(self._limits.poll, due)
 
     def _wait(self, now: float) -> list[Any]:
@@ -192,7 +230,8 @@ class Pipeline:
         if self._job:
             wait([self._job.future], self._limits.poll)
         else:
-            self._stop.wait(min(self._limits.poll, max(0.0, self._write_backoff.until - now)))
+            left = self._limits.poll if self._holds else self._write_backoff.until - now
+            self._stop.wait(min(self._limits.poll, max(0.0, left)))
         return self._source.poll(1, 0)  # not 0 records: callbacks are served only where records could be
 
     def _unblock(self) -> None:
@@ -207,11 +246,45 @@ class Pipeline:
             return
         if claims and now >= self._claim_backoff.until and (due := self._assignment.to_claim(now)):
             self._job = _Job(self._pool.submit(self._claim, frozenset(due)), now, claimed=due)
-        elif now < self._write_backoff.until:
+        elif self._publish_at is not None and now >= self._publish_at:
+            self._publish_at = None
+            self._job = _Job(self._pool.submit(self._writer.publish, self._assignment.partitions(Phase.FLOWING)), now)
+        elif now < self._write_backoff.until or self._holds:
             return
-        elif batch := self._retry or self._collector.take(now):
-            self._retry = None
+        elif batch := self._next(now):
             self._job = _Job(self._pool.submit(self._writer.write, batch), now, batch)
+
+    def _next(self, now: float) -> Batch | None:
+        batch = self._backlog.take() or self._collector.take(now)
+        most = self._writer.breaker.most
+        if batch is None or most is None or len(batch.messages) <= most:
+            return batch
+        head, rest = batch.split(most)
+        self._backlog.put_back([rest])
+        return head
+
+    @property
+    def _holds(self) -> str:
+        """Why nothing is written, though everything works; empty if it is."""
+        if self._pending > self._tolerance.max_pending:
+            return f"{self._pending} dead letters wait for their topics, more than dead_letter.max_pending"
+        return self._held
+
+    def _probe(self, now: float) -> None:
+        """Half-open the breaker, if it is time or somebody says so; a few records show whether they are at fault."""
+        if not self._resumed and not (self._held and now >= self._probe_at):
+            return
+        if self._job:
+            return
+        accept = self._resumed.popleft() if self._resumed else None
+        self._held = ""
+        self._write_backoff.succeeded()
+        self._claim_backoff.succeeded()
+        if accept:
+            self._writer.breaker.accept()
+        else:
+            self._writer.breaker.probe()
+        self._telemetry.probed(accept)
 
     def _claim(self, partitions: frozenset[TopicPartition]) -> Claimed:
         """In the writer's thread: what Kafka holds, then what the sink knows."""
@@ -236,9 +309,9 @@ class Pipeline:
         try:
             result = job.future.result()
         except UnavailableError as error:
-            backoff = self._write_backoff if job.batch else self._claim_backoff
-            backoff.failed(now, error.retry_after)
-            self._telemetry.unavailable(str(error), backoff.failures, now - job.began)
+            self._unavailable(job, error, now)
+        except HeldError as error:
+            self._hold(str(error), now)
             self._postpone(job, now)
         except FencedError as error:
             self._release(error.partitions)
@@ -250,18 +323,66 @@ class Pipeline:
         else:
             if job.batch:
                 self._write_backoff.succeeded()
-                self._wrote(result, now - job.began)
-            else:
+                self._wrote(result, now)
+                self._telemetry.wrote(result, now - job.began)
+            elif job.claimed:
                 self._claim_backoff.succeeded()
                 self._claimed(result, job.claimed, now)
+            else:
+                self._published(result, now)
 
-    def _postpone(self, job: _Job, now: float) -> None:
-        if job.batch is None:
+    def _unavailable(self, job: _Job, error: UnavailableError, now: float) -> None:
+        backoff = self._backoff(job)
+        backoff.failed(now, error.retry_after)
+        self._telemetry.unavailable(str(error), backoff.failures, now - job.began)
+        if self._limits.give_up is not None and now - backoff.since > self._limits.give_up:
+            hint = "Mend what is away and start again; retry.give_up_after_ms says how long it is waited for."
+            raise FatalError(f"given up after {now - backoff.since:.0f} s: {error}", hint)
+        self._postpone(job, now, error)
+
+    def _backoff(self, job: _Job) -> Backoff:
+        if job.batch:
+            return self._write_backoff
+        return self._claim_backoff if job.claimed else self._publish_backoff
+
+    def _postpone(self, job: _Job, now: float, error: UnavailableError | None = None) -> None:
+        """Do it again later: what is still ours of it, and in smaller parts where it took too long."""
+        if job.claimed:
             self._assignment.again(self._assignment.current(job.claimed), now)
-            return
-        batch = job.batch.without(job.gone) if job.gone else job.batch
-        self._telemetry.released(job.batch.counts() - batch.counts())
-        self._retry = batch if batch.messages else None
+        elif job.batch is None:
+            self._publish_at = self._publish_backoff.until
+        else:
+            batch = job.batch.without(job.gone) if job.gone else job.batch
+            self._telemetry.released(given_up(job.batch, batch))
+            parts = self._shrunk(batch, str(error), now) if error and error.smaller else [batch]
+            self._backlog.put_back(parts)
+
+    def _shrunk(self, batch: Batch, reason: str, now: float) -> Sequence[Batch]:
+        """Halves of what took too long; what cannot be halved is held after a few tries."""
+        if len(batch.messages) > 1:
+            return batch.split(len(batch.messages) // 2)
+        batch.timeouts += 1
+        if batch.timeouts >= _TIMEOUTS and batch.messages:
+            message = batch.messages[0]
+            where = f"{message.topic()} partition {message.partition()} offset {message.offset()}"
+            self._hold(f"{where} alone took too long {batch.timeouts} times: {reason}", now)
+        return [batch]
+
+    def _hold(self, reason: str, now: float) -> None:
+        if self._tolerance.stop:
+            raise FatalError(reason, _LIMIT_HINT)
+        self._held, self._probe_at = reason, now + self._tolerance.probe_after
+        self._telemetry.stopped_writing(reason, self._tolerance.probe_after)
+
+    def _published(self, published: Published, now: float) -> None:
+        self._pending = published.pending
+        if published.errors:
+            self._publish_backoff.failed(now)
+        elif published.delivered:
+            self._publish_backoff.succeeded()
+        if published.pending:
+            self._publish_at = max(now + _PUBLISH_SECONDS, self._publish_backoff.until)
+        self._telemetry.published(published)
 
     def _claimed(self, claimed: Claimed, serials: dict[TopicPartition, int], now: float) -> None:
         starts = {}
@@ -281,21 +402,24 @@ class Pipeline:
             return
         self._collector.start(starts)
         self._written_to |= starts
+        if self._writer.publishes:
+            self._publish_at = now  # whoever owns a partition publishes what is pending of it
         if not self._exactly_once:
             # A start that is not stored anywhere would be resolved anew after a crash, and could skip records.
             self._commit(starts)
         self._telemetry.claimed(starts)
 
-    def _wrote(self, written: Written, seconds: float) -> None:
-        self._telemetry.wrote(written, seconds)
+    def _wrote(self, written: Written, now: float) -> None:
         mine = self._assignment.partitions()
         committed = {key: offset for key, offset in written.next_offsets.items() if key in mine}
         self._written_to |= committed
         self._uncommitted |= committed
         if not self._exactly_once:
             self._commit(self._uncommitted)
-        if written.failure:
-            raise _fatal(written, written.failure)
+        if written.letters and self._writer.publishes:
+            self._pending += len(written.letters)
+            if self._publish_at is None:
+                self._publish_at = max(now, self._publish_backoff.until)
 
     def _commit(self, next_offsets: dict[TopicPartition, int]) -> None:
         if next_offsets:
@@ -304,12 +428,8 @@ class Pipeline:
 
     def _release(self, partitions: Collection[TopicPartition]) -> None:
         """Give the unwritten records of these back: somebody reads them again."""
-        released = self._collector.drop(partitions)
+        released = self._collector.drop(partitions) + self._backlog.release(partitions)
         self._paused -= set(partitions)
-        if self._retry:
-            kept = self._retry.without(partitions)
-            released += self._retry.counts() - kept.counts()
-            self._retry = kept if kept.messages else None
         if self._job and self._job.batch:
             self._job.gone |= set(partitions)
         self._telemetry.released(released)
@@ -340,7 +460,9 @@ class Pipeline:
             self._assignment.fenced(self._assignment.partitions(Phase.FENCED), now)
             self._source.rejoin()
         ends = {key: self._source.high_watermark(key) for key in self._assignment.partitions(Phase.FLOWING)}
-        self._telemetry.looked(self._assignment, ends, self._written_to, self._paused, self._collector.opened_at)
+        self._telemetry.looked(
+            self._assignment, ends, self._written_to, self._paused, self._collector.opened_at, self._holds
+        )
 
     def _identify(self, now: float) -> None:
         """Ask whether a topic was recreated, without waiting: the answer is taken at the next look."""
@@ -364,26 +486,26 @@ class Pipeline:
         self._source.pause(self._assignment.partitions())
         self._collector.close("drain")
         deadline = self._clock() + self._limits.shutdown_grace
-        while (self._job and self._job.batch) or self._retry or self._collector.waiting:
+        while self._unfinished:
             now = self._clock()
             if now > deadline:
-                self._telemetry.trouble("shutdown_grace_ms is over: records that were read are left to the next owner")
+                self._telemetry.trouble(
+                    "shutdown_grace_ms is over: what is not written or published is left to the next owner"
+                )
                 break
             self._answer(now)
             self._dispatch(now, claims=False)
             self._look(now)
             if self._job:
                 wait([self._job.future], self._limits.poll)
-            self._source.poll(1, 0 if self._job else self._limits.poll)
+            self._source.poll(1, 0 if self._job else _SHORT_POLL_SECONDS)
         self._release(self._assignment.partitions())
         self._commit(self._uncommitted)
 
-
-def _fatal(written: Written, failure: Failure) -> FatalError:
-    message = written.batch.messages[failure.ordinal]
-    where = f"{message.topic()} partition {message.partition()} offset {message.offset()}"
-    done = "everything read before it is written, nothing after it"
-    reason = f"{where} could not be handled ({failure.error.stage}): {failure.error.reason[:_TRUNCATE]}; {done}"
-    skip = f"microbatch offsets reset CONFIG --topic {message.topic()} --partition {message.partition()}"
-    advice = f"Mend the table or the mapping and start again, or skip the record: {skip} --to {message.offset() + 1}"
-    return FatalError(reason, advice)
+    @property
+    def _unfinished(self) -> bool:
+        """Whether there is something to write yet, or to publish that is not refused."""
+        if self._job:
+            return not self._job.claimed
+        writable = (self._backlog or self._collector.waiting) and not self._holds
+        return bool(writable or (self._publish_at is not None and not self._publish_backoff.failures))

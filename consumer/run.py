@@ -9,21 +9,24 @@ import signal
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import structlog
 
 from consumer.admin import AdminServer
 from consumer.batch import BatchPolicy
+from consumer.breaker import Breaker
 from consumer.cluster import KafkaCluster
 from consumer.config import Settings
-from consumer.errors import FatalError, UnavailableError
+from consumer.config.rules import feeds_itself, subscribes
+from consumer.deadletter import DeadLetterTopic
+from consumer.errors import ConfigError, FatalError, UnavailableError
 from consumer.mapping.opening import open_mapper
 from consumer.mapping.topics import TopicMapper
 from consumer.mapping.transform import TransformMapper
 from consumer.metrics import Metrics
-from consumer.pipeline import Limits, Pipeline
+from consumer.pipeline import Limits, Pipeline, Tolerance
 from consumer.sinks import Sink
 from consumer.sinks.opening import open_sink, targets_of
 from consumer.source import KafkaSource, verify
@@ -56,21 +59,30 @@ def run_daemon(
     telemetry = Telemetry(metrics, on_progress)
     kafka = dict(settings.kafka)
     cluster = KafkaCluster(kafka, str(kafka["group.id"]))
+    limits = settings.dead_letter
+    writer = Writer(
+        sink,
+        mapper,
+        Breaker(limits.max_consecutive, limits.max_ratio),
+        _open_outbox(settings),
+        keep_payload=limits.keep_payload,
+    )
     pipeline = Pipeline(
         KafkaSource(kafka, settings.topics),
         cluster,
-        Writer(sink, mapper),
+        writer,
         sink.interrupt,
         telemetry,
         policy=BatchPolicy(settings.batch.max_records, settings.batch.max_bytes, settings.batch.max_wait_ms),
         start=settings.start,
         exactly_once=settings.delivery == "exactly_once",
         limits=limits_of(settings),
+        tolerance=Tolerance(limits.on_limit == "stop", limits.retry_after_ms / 1000, limits.max_pending),
     )
     with contextlib.ExitStack() as stack:
         stack.callback(sink.close)
         if settings.admin.enabled:
-            stack.enter_context(_serving(settings, metrics, telemetry))
+            stack.enter_context(_serving(settings, metrics, telemetry, lambda accept: pipeline.resume(accept=accept)))
         _require_kafka(cluster, settings)
         _open_tables(mapper, sink, settings)
         stop = stop or stack.enter_context(until_signalled())
@@ -79,16 +91,47 @@ def run_daemon(
     log.info("stopped")
 
 
+def _open_outbox(settings: Settings) -> DeadLetterTopic | None:
+    if settings.dead_letter.topic is None:
+        return None
+    return DeadLetterTopic(
+        settings.kafka,
+        settings.dead_letter.topic,
+        headers=settings.dead_letter.headers,
+        too_large=settings.dead_letter.too_large,
+        group=str(settings.kafka["group.id"]),
+        table=settings.delivery == "exactly_once",
+    )
+
+
 def _require_kafka(cluster: KafkaCluster, settings: Settings) -> None:
     """A wrong address looks like an outage for ever; so an outage at the start is an error, and a later one is not."""
     try:
-        cluster.topics(_START_SECONDS)
+        names = cluster.topics(_START_SECONDS)
     except UnavailableError as error:
         servers = settings.kafka["bootstrap.servers"]
         hint = "Correct kafka.bootstrap.servers and security.*, or start Kafka."
         raise FatalError(
             f"kafka.bootstrap.servers {servers}: no answer within {_START_SECONDS:g} s ({error})", hint
         ) from None
+    _require_dead_ends(settings, names)
+
+
+def _require_dead_ends(settings: Settings, names: Collection[str]) -> None:
+    """Dead letters must not come back as records; and where they go should be there before they do."""
+    template = settings.dead_letter.topic
+    if template is None:
+        return
+    if overlap := feeds_itself(settings.topics, template, names):
+        raise ConfigError("topics", overlap[0], "is read, and takes dead letters as well; change dead_letter.topic")
+    topics = [name for name in names if any(subscribes(topic, name) for topic in settings.topics)]
+    if missing := sorted({template.format(topic=topic) for topic in topics} - set(names)):
+        where = (
+            "no record that is at fault can be passed"
+            if settings.delivery == "at_least_once"
+            else "they stay in the table"
+        )
+        log.warning("dead_letter_topics_missing", topics=missing, reason=f"until they are created, {where}")
 
 
 def _open_tables(mapper: TopicMapper | TransformMapper, sink: Sink, settings: Settings) -> None:
@@ -136,12 +179,18 @@ def limits_of(settings: Settings) -> Limits:
         write_deadline=settings.sink.write_deadline_ms / 1000,
         shutdown_grace=settings.shutdown_grace_ms / 1000,
         revoke_wait=min(10.0, session / 2),
+        longest_delay=settings.retry.max_delay_ms / 1000,
+        give_up=None if settings.retry.give_up_after_ms is None else settings.retry.give_up_after_ms / 1000,
     )
 
 
 @contextlib.contextmanager
-def _serving(settings: Settings, metrics: Metrics, telemetry: Telemetry) -> Iterator[None]:
-    server = AdminServer(settings.admin.host, settings.admin.port, metrics.registry, telemetry.health)
+def _serving(
+    settings: Settings, metrics: Metrics, telemetry: Telemetry, resume: Callable[[bool], None]
+) -> Iterator[None]:
+    server = AdminServer(
+        settings.admin.host, settings.admin.port, metrics.registry, telemetry.health, telemetry.status, resume
+    )
     server.start()
     log.info("serving", url=f"http://{settings.admin.host}:{server.port}/metrics")
     try:

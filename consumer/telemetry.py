@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
 from consumer.assignment import Assignment, Phase
 from consumer.errors import TopicPartition
 from consumer.health import Health
+from consumer.letter import DeadLetter
 from consumer.metrics import Metrics
-from consumer.writer import Written
+from consumer.writer import Published, Written
 
 log = structlog.get_logger("microbatch")
 _ALIVE_SECONDS = 60.0
 _REPEAT_SECONDS = 30.0
+_EVENTS = 50  # kept for `status`
+_KINDS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,9 @@ class Telemetry:
         self._joined = False
         self._written = self._filtered = 0
         self._told: dict[str, float] = {}
+        self._partitions: dict[str, dict[str, Any]] = {}
+        self._kinds: dict[str, dict[str, Any]] = {}  # of dead letters
+        self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)
         self._times: dict[TopicPartition, tuple[int, int]] = {}  # timestamps of the records committed last
         self._set_state("starting", self._reason)
 
@@ -60,6 +67,26 @@ class Telemetry:
             if age > _ALIVE_SECONDS:
                 return Health(False, False, f"the loop has not turned for {age:.0f} s")
             return Health(True, self._state == "running", self._reason)
+
+    def status(self) -> dict[str, Any]:
+        """How it stands, as JSON can hold it: what it does and why, the partitions, dead letters by kind with the
+        coordinates of the last one, the latest events. Never row values, never secrets."""
+        health = self.health()
+        names = ("consumed", "written", "filtered", "dead_lettered", "duplicate", "released")
+        with self._lock:
+            return {
+                "state": self._state,
+                "reason": health.reason,
+                "alive": health.alive,
+                "ready": health.ready,
+                "records": {name: int(self._metrics.total(f"records_{name}")) for name in names}
+                | {"in_flight": int(self._metrics.total("records_in_flight"))},
+                "dead_letters_pending": int(self._metrics.value("dead_letters_pending")),
+                "breaker_open": bool(self._metrics.value("breaker_open")),
+                "partitions": dict(self._partitions),
+                "dead_letters": {name: dict(kind) for name, kind in self._kinds.items()},
+                "events": list(self._events),
+            }
 
     def beat(self, now: float) -> None:
         """The loop has turned."""
@@ -91,24 +118,71 @@ class Telemetry:
             for topic, count in written.filtered.items():
                 update.count("records_filtered", count, topic=topic)
                 update.add("records_in_flight", -count, topic=topic)
+            for topic, count in written.duplicates.items():
+                update.count("records_duplicate", count, topic=topic)
+                update.add("records_in_flight", -count, topic=topic)
+            for (topic, stage, reason), count in Counter(map(_kind, written.letters)).items():
+                update.count("records_dead_lettered", count, topic=topic, stage=stage, reason=reason)
+                update.add("records_in_flight", -count, topic=topic)
             for table, count in written.rows.items():
                 update.count("rows_affected", count, table=table)
             for stage, spent in written.seconds.items():
                 update.observe("stage_seconds", spent, stage=stage)
+            if "isolate" in written.seconds:
+                update.observe("isolation_seconds", written.seconds["isolate"])
+            update.set("breaker_open", 0)
             update.observe("write_duration_seconds", seconds, outcome="written")
             update.observe("batch_records", len(batch.messages))
             update.observe("batch_bytes", batch.size)
             update.count("batches_closed", 1, trigger=batch.trigger)
             update.observe("end_to_end_latency_seconds", _age(batch.messages[-1].timestamp()) if batch.messages else 0)
             update.set("last_success_timestamp_seconds", time.time())
-        whole = (key for key, offset in batch.next_offsets.items() if written.next_offsets.get(key) == offset)
-        self._times |= {key: batch.lasts[key].timestamp() for key in whole if key in batch.lasts}
+        self._times |= {key: message.timestamp() for key, message in batch.lasts.items()}
+        if written.letters:
+            self._dead_lettered(written.letters)
         self._set_state("running", "records are being written")
         self._written += sum(written.records.values())
         self._filtered += sum(written.filtered.values())
         log.debug("batch_written", records=len(batch.messages), trigger=batch.trigger, seconds=round(seconds, 3))
         if self._on_progress:
             self._on_progress(Progress(self._written, self._filtered, written.next_offsets, batch.trigger))
+
+    def _dead_lettered(self, letters: Collection[DeadLetter]) -> None:
+        """Tell each kind once, with the place of its last record."""
+        counts, lasts = Counter(map(_kind, letters)), {_kind(letter): letter for letter in letters}
+        for kind, letter in lasts.items():
+            place = {"topic": letter.topic, "partition": letter.partition, "offset": letter.offset}
+            with self._lock:
+                name = ", ".join(kind)
+                name = name if name in self._kinds or len(self._kinds) < _KINDS else "other"
+                count = self._kinds.get(name, {}).get("count", 0) + counts[kind]
+                self._kinds[name] = {"count": count, "reason": letter.evidence.reason, "last": place}
+            self._tell("dead_lettered", letter.evidence.reason, records=counts[kind], **place)
+
+    def published(self, published: Published) -> None:
+        """The topics of dead letters have answered."""
+        with self._metrics.update() as update:
+            update.count("dead_letters_published", published.delivered)
+            update.count("dead_letter_publish_failures", len(published.errors))
+            update.set("dead_letters_pending", published.pending)
+        self._answers()
+        if published.errors:
+            self._tell("dead_letters_not_published", published.errors[0], pending=published.pending)
+
+    def stopped_writing(self, reason: str, probe_after: float) -> None:
+        """Too many records are at fault, or one cannot be written and it is not known why."""
+        with self._metrics.update() as update:
+            update.set("breaker_open", 1)
+            update.observe("write_duration_seconds", 0, outcome="held")
+        hint = f"microbatch resume CONFIG tries again now; by itself it tries a few records in {probe_after:.0f} s"
+        self._set_state("held", f"{reason}. {hint}")
+        self._note("held", reason)
+        log.error("held", reason=reason, hint=hint)
+
+    def probed(self, accepted: bool | None) -> None:
+        """What was held is tried again: by itself (None), or because somebody said so."""
+        self._note("resumed", "by itself" if accepted is None else "by microbatch resume")
+        log.info("resumed", by="time" if accepted is None else "operator", accepted=bool(accepted))
 
     def unavailable(self, reason: str, failures: int, seconds: float) -> None:
         """The sink, or Kafka's metadata, cannot serve: the same work is tried again."""
@@ -130,8 +204,7 @@ class Telemetry:
     def claimed(self, starts: Mapping[TopicPartition, int]) -> None:
         """These flow from now on."""
         self._metrics.count("claims", len(starts), outcome="claimed")
-        if self._state == "unavailable":
-            self._set_state("running", "the sink answers again")
+        self._answers()
         log.info("claimed", next_offsets={f"{topic}/{number}": offset for (topic, number), offset in starts.items()})
 
     def rebalanced(self, kind: str, partitions: Collection[TopicPartition]) -> None:
@@ -171,15 +244,31 @@ class Telemetry:
         written_to: Mapping[TopicPartition, int],
         paused: Collection[TopicPartition],
         oldest: float | None,
+        holds: str = "",
     ) -> None:
         """The state of things, about once a second."""
         phases, reasons = assignment.phases(), assignment.reasons()
+        pending = bool(holds) and not self._metrics.value("breaker_open")
+        shown = {
+            f"{topic}/{number}": {
+                "phase": str(phase),
+                "next_offset": written_to.get((topic, number)),
+                "end": ends.get((topic, number)),
+                "paused": (topic, number) in paused,
+                "reason": reasons.get((topic, number), ""),
+            }
+            for (topic, number), phase in sorted(assignment.phase_of().items())
+        }
+        with self._lock:
+            self._partitions = shown
         with self._metrics.update() as update:
             update.set("partitions_assigned", sum(phases.values()))
             update.set("partitions_paused", len(paused), reason="backpressure")
             update.set("partitions_paused", phases[Phase.HELD], reason="held")
             update.set("partitions_paused", phases[Phase.FENCED], reason="fenced")
             update.set("partitions_paused", phases[Phase.UNCLAIMED] + phases[Phase.CLAIMING], reason="unclaimed")
+            update.set("hold", float(bool(holds) and not pending), reason="limits")
+            update.set("hold", float(pending), reason="dead_letters_pending")
             update.set("oldest_unwritten_seconds", self._clock() - oldest if oldest is not None else 0.0)
             for key, end in ends.items():
                 if end is not None and key in written_to:
@@ -187,10 +276,13 @@ class Telemetry:
                     seconds = _age(self._times[key]) if lag and key in self._times else 0.0
                     update.set("consumer_lag", lag, topic=key[0], partition=str(key[1]))
                     update.set("consumer_lag_seconds", seconds, topic=key[0], partition=str(key[1]))
-        self._judge(phases, reasons)
+        self._judge(phases, reasons, holds)
 
-    def _judge(self, phases: Mapping[Phase, int], reasons: Mapping[TopicPartition, str]) -> None:
+    def _judge(self, phases: Mapping[Phase, int], reasons: Mapping[TopicPartition, str], holds: str) -> None:
         if self._state in {"unavailable", "draining"}:
+            return
+        if holds:
+            self._set_state("held", holds)
             return
         if reasons:
             (topic, partition), reason = min(reasons.items())
@@ -200,6 +292,10 @@ class Telemetry:
         elif self._joined:
             self._set_state("running", "records are written as they come")
 
+    def _answers(self) -> None:
+        if self._state == "unavailable":
+            self._set_state("running", "the sink answers again")
+
     def _set_state(self, state: str, reason: str) -> None:
         with self._lock:
             before, self._state, self._reason = self._state, state, reason
@@ -208,12 +304,22 @@ class Telemetry:
                 update.set("state", 0, state=before)
                 update.set("state", 1, state=state)
 
+    def _note(self, event: str, reason: str) -> None:
+        with self._lock:
+            self._events.append({"at": round(time.time(), 3), "event": event, "reason": reason})
+
     def _tell(self, event: str, reason: str, **fields: object) -> None:
         """Log a repeating event at most every 30 s for each reason."""
         now = self._clock()
         if now - self._told.get(reason, -_REPEAT_SECONDS) >= _REPEAT_SECONDS:
             self._told = {text: at for text, at in self._told.items() if now - at < _REPEAT_SECONDS} | {reason: now}
+            self._note(event, reason)
             log.warning(event, reason=reason, **fields)
+
+
+def _kind(letter: DeadLetter) -> tuple[str, str, str]:
+    """Topic, stage and reason: what dead letters are counted by."""
+    return letter.topic, letter.evidence.stage, letter.evidence.sqlstate or letter.evidence.error
 
 
 def _age(timestamp: tuple[int, int]) -> float:

@@ -1,4 +1,4 @@
-"""Writes batches through a sink: bulk first, then halves, to find the first record that the sink refuses.
+"""Writes batches through a sink: bulk first; what the sink refuses is isolated and becomes dead letters.
 
 Runs in one thread, and knows the fences: what the database believes of each partition that is ours. Knows nothing of
 Kafka and decides nothing: an error other than a record's fault goes to the pipeline as it is.
@@ -6,19 +6,28 @@ Kafka and decides nothing: an error other than a record's fault goes to the pipe
 
 from __future__ import annotations
 
+import datetime
+import itertools
 import time
-from bisect import bisect_left
+import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from consumer.batch import Batch
-from consumer.errors import FatalError, FencedError, RejectedError, TopicPartition
-from consumer.mapping import Failure, Mapped
+from consumer.breaker import Breaker
+from consumer.errors import Failure, FatalError, FencedError, HeldError, RejectedError, TopicPartition, UnavailableError
+from consumer.letter import Coordinates, DeadLetter, State, letter_of
+from consumer.mapping import Mapped
+from consumer.outbox import Outbox, Receipt
 from consumer.record import Message
-from consumer.sinks import Claim, Fence, Position, Sink
+from consumer.sinks import Claim, Fence, Isolated, Position, Sink
 from consumer.table import TableRows
+
+_LOT = 500
+_TRUNCATE = 300
+_DEFECT = "This is a defect of microbatch; report it. A restart goes on at the right place."
 
 
 class Mapper(Protocol):
@@ -34,38 +43,55 @@ class Mapper(Protocol):
         """These partitions begin anew: drop what transforms keep of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """The rows of a batch's first `count` records; `failure` is the record after them, if one stopped it."""
-
-    rows: list[TableRows]
-    count: int
-    failure: Failure | None = None
-
-
 @dataclass(slots=True)
 class Written:
-    """What became of a batch: `next_offsets` are committed, `records` (by topic) written, `filtered` made no row.
+    """What became of a batch: `next_offsets` are committed, with every record accounted for, by topic.
 
-    `failure`: the record that stopped it; everything before it is in, nothing after it. `rows` by table. `seconds` of
-    each stage.
+    `records` have rows, `filtered` have none, `duplicates` were committed already by a try without an answer, `letters`
+    are the ones at fault. `rows` by table, of the records that are in. `seconds` of each stage.
     """
 
     batch: Batch
     next_offsets: dict[TopicPartition, int]
-    records: Counter[str]
-    filtered: Counter[str]
-    rows: Counter[str]
-    failure: Failure | None
+    records: Counter[str] = field(default_factory=Counter)
+    filtered: Counter[str] = field(default_factory=Counter)
+    duplicates: Counter[str] = field(default_factory=Counter)
+    rows: Counter[str] = field(default_factory=Counter)
+    letters: list[DeadLetter] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-class Writer:
-    """The sink's only user. `clock` gives seconds, for the durations in `Written`."""
+@dataclass(frozen=True, slots=True)
+class Published:
+    """How it goes with the topic of dead letters: how many it has got, who it refused, and how many it still lacks."""
 
-    def __init__(self, sink: Sink, mapper: Mapper, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._sink, self._mapper, self._clock = sink, mapper, clock
+    delivered: int
+    errors: list[str]
+    in_flight: int
+    pending: int
+
+
+class Writer:
+    """The sink's only user. `outbox` None: dead letters stay in the sink's table. `clock` gives seconds, for durations.
+
+    `keep_payload` False: the table forgets what a topic has.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        mapper: Mapper,
+        breaker: Breaker,
+        outbox: Outbox | None = None,
+        *,
+        keep_payload: bool = True,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._sink, self._mapper, self._outbox, self._clock = sink, mapper, outbox, clock
+        self._keep_payload = keep_payload
         self._fences: dict[TopicPartition, Fence] = {}
+        self._life, self._batches = uuid.uuid4().hex[:8], itertools.count(1)
+        self.breaker = breaker
 
     def claim(self, starts: Mapping[TopicPartition, Position]) -> dict[TopicPartition, Claim]:
         """Take partitions over, as `Sink.claim` does. Raises UnavailableError, FatalError."""
@@ -75,71 +101,135 @@ class Writer:
         return claims
 
     def write(self, batch: Batch) -> Written:
-        """Write all records of the batch and its offsets in one transaction, or those before the first bad one.
+        """Write the batch: its rows, the dead letters of its records at fault, and its offsets, in one transaction.
 
+        A sink without transactions gets the rows, then the topic the dead letters; this returns when it has them all.
         Raises UnavailableError (call again with the same batch: it is then found out how the last try ended),
-        FencedError (call again without those partitions), FatalError.
+        FencedError (call again without those partitions), HeldError (nothing is kept), FatalError.
         """
-        committed = self._settle(batch) if batch.attempted else Counter[str]()
-        began = self._clock()
-        if batch.prepared is None:
-            batch.prepared = self._prepare(batch.messages)
-        mapped = self._clock()
-        if batch.messages:
-            self._transact(batch)
-        written = self._written(batch, {"map": mapped - began, "write": self._clock() - mapped})
-        written.records += committed
+        if batch.attempted and batch.written is None:
+            self._settle(batch)
+        if batch.written is None:
+            batch.written = self._write(batch)
+        if not self._sink.transactional:
+            self._deliver(batch.written)
+        written: Written = batch.written
         return written
 
-    def _transact(self, batch: Batch) -> None:
+    @property
+    def publishes(self) -> bool:
+        """Whether there is something to `publish`: the sink keeps dead letters, and they have topics."""
+        return self._outbox is not None and self._sink.transactional
+
+    def publish(self, partitions: Collection[TopicPartition]) -> Published:
+        """Hand pending dead letters of these to their topics, and mark those that they have; never waits for them.
+
+        Raises UnavailableError, FatalError.
+        """
+        if self._outbox is None or not self._sink.transactional:
+            return Published(0, [], 0, 0)
+        receipts = self._outbox.receipts()
+        delivered = [receipt for receipt in receipts if receipt.error is None]
+        self._mark(delivered)
+        self._outbox.send(self._sink.letters.pending(partitions, _LOT))
+        errors = [receipt.error for receipt in receipts if receipt.error is not None]
+        pending = self._sink.letters.count_pending(partitions)
+        return Published(len(delivered), errors, self._outbox.in_flight, pending)
+
+    def close(self) -> None:
+        """Give up what is on its way into the topics; it is published again by whoever owns its partition then."""
+        if self._outbox is not None:
+            self._outbox.close()
+
+    def _mark(self, receipts: Sequence[Receipt]) -> None:
+        for whole in (True, False):
+            if found := [receipt.coordinates for receipt in receipts if receipt.whole is whole]:
+                self._sink.letters.published(found, empty=whole and not self._keep_payload)
+
+    def _deliver(self, written: Written) -> None:
+        """Publish a batch's dead letters and wait for each receipt; those that came are not sent again."""
+        if not written.letters or self._outbox is None:
+            return
+        out: set[Coordinates] = set()
+        while left := [letter for letter in written.letters if letter.coordinates not in out]:
+            self._outbox.send(left)
+            self._outbox.wait(1.0)
+            for receipt in self._outbox.receipts():
+                if receipt.error is not None:
+                    raise UnavailableError(f"dead letters cannot be published: {receipt.error}")
+                out.add(receipt.coordinates)
+
+    def _write(self, batch: Batch) -> Written:
+        if not batch.messages:
+            return Written(batch, dict(batch.next_offsets), duplicates=batch.skipped)
+        began = self._clock()
+        if batch.prepared is None:
+            batch.prepared = self._mapper.map(batch.messages)
+        mapped: Mapped = batch.prepared  # type: ignore[assignment]
+        done, seconds = self._clock(), {"map": 0.0}
+        seconds["map"] = done - began
+        written = self._transact(batch, mapped, seconds)
+        written.seconds["write"] = self._clock() - done
+        for key, offset in batch.next_offsets.items():
+            self._fences[key] = Fence(self._fences[key].epoch, offset)
+        return written
+
+    def _transact(self, batch: Batch, mapped: Mapped, seconds: dict[str, float]) -> Written:
         fences = self._fences_of(batch)
         if wrong := {key: batch.starts[key] for key, fence in fences.items() if fence.next_offset != batch.starts[key]}:
-            hint = "This is a defect of microbatch; report it. A restart goes on at the right place."
-            raise FatalError(f"the batch starts at {wrong}, the fences are {fences}", hint)
+            raise FatalError(f"the batch starts at {wrong}, the fences are {fences}", _DEFECT)
+        count = len(batch.messages)
         batch.attempted = True
-        prepared: Prepared = batch.prepared
         try:
             self._sink.begin(fences)
-            count, error = self._apply(prepared.rows, 0, prepared.count)
-            if error is not None:
-                batch.prepared = prepared = Prepared(_cut(prepared.rows, 0, count), count, Failure(count, error))
-            self._sink.commit(_next_offsets(batch, prepared))
+            isolated = self._apply(mapped.rows, seconds)
+            failures = sorted([*mapped.failures, *isolated.failures], key=lambda failure: failure.ordinal)
+            ordinals = [failure.ordinal for failure in failures]
+            self._judge(batch, failures, isolated.finished)
+            letters = self._letters(batch, failures)
+            if letters and self._sink.transactional:
+                self._sink.letters.keep(letters)
+            batch.outcome = written = _written(batch, mapped, failures, letters, seconds)
+            self._sink.commit(batch.next_offsets)
         except BaseException:
             self._sink.rollback()
             raise
+        self.breaker.passed(count, ordinals)
+        return written
 
-    def _apply(self, rows: list[TableRows], low: int, high: int) -> tuple[int, RejectedError | None]:
-        """Apply the records low <= ordinal < high. Returns how far it got, and what stopped it there."""
+    def _apply(self, rows: list[TableRows], seconds: dict[str, float]) -> Isolated:
         try:
             self._sink.apply(rows)
-        except RejectedError as error:
-            if high - low <= 1:
-                return low, error
-        else:
-            return high, None
-        middle = (low + high) // 2
-        reached, stop = self._apply(_cut(rows, low, middle), low, middle)
-        return (reached, stop) if stop else self._apply(_cut(rows, middle, high), middle, high)
+        except RejectedError:
+            began = self._clock()
+            isolated = self._sink.isolate(rows, self.breaker.patience)
+            seconds["isolate"] = self._clock() - began
+            return isolated
+        return Isolated([])
 
-    def _prepare(self, messages: list[Message]) -> Prepared:
-        if not messages:
-            return Prepared([], 0)
-        mapped = self._mapper.map(messages)
-        if not mapped.failures:
-            return Prepared(mapped.rows, len(messages))
-        first = mapped.failures[0]
-        return Prepared(_cut(mapped.rows, 0, first.ordinal), first.ordinal, first)
+    def _judge(self, batch: Batch, failures: Sequence[Failure], finished: bool) -> None:
+        try:
+            self.breaker.judge(len(batch.messages), [failure.ordinal for failure in failures], finished)
+        except HeldError as error:
+            message, cause = batch.messages[failures[0].ordinal], failures[0].error
+            where = f"{message.topic()} partition {message.partition()} offset {message.offset()}"
+            reason = f"{error}; the first is {where} ({cause.stage}: {cause.reason[:_TRUNCATE]})"
+            raise HeldError(reason) from None
+
+    def _letters(self, batch: Batch, failures: Sequence[Failure]) -> list[DeadLetter]:
+        if not failures:
+            return []
+        name, now = f"{self._life}-{next(self._batches)}", datetime.datetime.now(datetime.UTC)
+        state = State.KEPT if self._outbox is None else State.PENDING
+        return [letter_of(batch.messages[failure.ordinal], failure.error, name, state, now) for failure in failures]
 
     def _fences_of(self, batch: Batch) -> dict[TopicPartition, Fence]:
         if missing := batch.starts.keys() - self._fences.keys():
             raise FencedError(missing)
         return {key: self._fences[key] for key in batch.starts}
 
-    def _settle(self, batch: Batch) -> Counter[str]:
-        """Claim again what is still ours, and take out of the batch what the last try, perhaps unanswered, committed.
-
-        Returns how many records that were, by topic.
-        """
+    def _settle(self, batch: Batch) -> None:
+        """Claim again what is still ours, and find out whether the last try, perhaps unanswered, was committed."""
         fences = self._fences_of(batch)
         ours = self._sink.confirm(fences)
         self._fences |= ours
@@ -147,42 +237,25 @@ class Writer:
             for key in gone:
                 del self._fences[key]
             raise FencedError(gone)
-        return batch.skip({key: fence.next_offset for key, fence in ours.items()})
-
-    def _written(self, batch: Batch, seconds: dict[str, float]) -> Written:
-        prepared: Prepared = batch.prepared
-        committed = _next_offsets(batch, prepared)
-        for key, offset in committed.items():
-            self._fences[key] = Fence(self._fences[key].epoch, offset)
-        with_rows = set[int]().union(*(table.ordinals for table in prepared.rows))
-        filtered: Counter[str] = Counter()
-        if len(with_rows) < prepared.count:
-            filtered.update(batch.messages[i].topic() for i in range(prepared.count) if i not in with_rows)
-        records = _topics(batch.messages[: prepared.count]) if prepared.failure else batch.counts()
-        rows: Counter[str] = Counter()
-        for table in prepared.rows:
-            rows[table.table] += len(table.rows)
-        return Written(batch, committed, records - filtered, filtered, rows, prepared.failure, seconds)
+        positions = {key: fence.next_offset for key, fence in ours.items()}
+        if positions == batch.next_offsets and batch.outcome is not None:
+            batch.written = batch.outcome
+        else:
+            batch.skip(positions)
 
 
-def _topics(messages: Sequence[Message]) -> Counter[str]:
-    return Counter(message.topic() for message in messages)
-
-
-def _next_offsets(batch: Batch, prepared: Prepared) -> dict[TopicPartition, int]:
-    """What is committed with these rows: of each partition, the offset after its last record before the failure."""
-    if prepared.failure is None:
-        return batch.next_offsets
-    return {(m.topic(), m.partition()): m.offset() + 1 for m in batch.messages[: prepared.count]}
-
-
-def _cut(rows: Sequence[TableRows], low: int, high: int) -> list[TableRows]:
-    """The rows of the records low <= ordinal < high."""
-    cut = []
-    for table in rows:
-        first, last = bisect_left(table.ordinals, low), bisect_left(table.ordinals, high)
-        if first < last:
-            deletes = table.deletes and table.deletes[first:last]
-            part = TableRows(table.table, table.columns, table.rows[first:last], table.ordinals[first:last], deletes)
-            cut.append(part)
-    return cut
+def _written(
+    batch: Batch, mapped: Mapped, failures: Sequence[Failure], letters: list[DeadLetter], seconds: dict[str, float]
+) -> Written:
+    failed = {failure.ordinal for failure in failures}
+    with_rows = set[int]().union(*(table.ordinals for table in mapped.rows))
+    empty = len(batch.messages) - len(with_rows | failed)
+    filtered: Counter[str] = Counter()
+    if empty:
+        filtered.update(m.topic() for i, m in enumerate(batch.messages) if i not in with_rows and i not in failed)
+    rows: Counter[str] = Counter()
+    for table in mapped.rows:
+        lost = sum(ordinal in failed for ordinal in table.ordinals) if failed else 0
+        rows[table.table] += len(table.rows) - lost
+    records = batch.counts() - filtered - Counter(letter.topic for letter in letters)
+    return Written(batch, dict(batch.next_offsets), records, filtered, batch.skipped, rows, letters, seconds)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 
 from consumer.check.finding import Finding
 from consumer.cluster import KafkaCluster
 from consumer.config import Settings
-from consumer.config.rules import subscribes
+from consumer.config.rules import feeds_itself, subscribes
 from consumer.errors import UnavailableError
 
 ANSWER_SECONDS = 10.0
@@ -35,7 +35,23 @@ def findings(settings: Settings, cluster: KafkaCluster) -> Generator[Finding, No
             if name not in found:
                 found.append(name)
                 yield _topic(name, there[name], cluster, topic)
+    yield from _dead_letters(settings, found, there)
     return found
+
+
+def _dead_letters(settings: Settings, topics: Iterable[str], there: Mapping[str, int]) -> Iterator[Finding]:
+    """Where the dead letters of these go: nothing is lost without, but nobody is told either."""
+    template = settings.dead_letter.topic
+    if template is None:
+        yield Finding("dead letters", True, "kept in the table microbatch_dead_letters, published nowhere")
+        return
+    for name in dict.fromkeys(template.format(topic=topic) for topic in topics):
+        advice = "create it, or set `dead_letter.topic: null` to keep dead letters in the table only"
+        missing = f"there is no such topic for dead letters: {advice}"
+        yield Finding(f"topic {name}", name in there, "takes dead letters" if name in there else missing)
+    if overlap := feeds_itself(settings.topics, template, there):
+        reason = "is read and takes dead letters as well: change `topics` or dead_letter.topic"
+        yield Finding(f"topic {overlap[0]}", False, reason, configuration=True)
 
 
 def _missing(topic: str, there: Mapping[str, int]) -> str:

@@ -15,10 +15,11 @@ def open_sink(settings: Settings, owner: str) -> Sink:
     """The sink of `sink.dsn`; it connects when first used. Raises ConfigError when the DSN cannot be parsed."""
     dsn, group = settings.sink.dsn.get_secret_value(), str(settings.kafka["group.id"])
     exactly_once = settings.delivery == "exactly_once"
-    targets = targets_of(settings)
+    targets, errors = targets_of(settings), settings.sink.errors
     if dsn.startswith(_SQLITE):
-        return SqliteSink(dsn.removeprefix(_SQLITE), targets, group, owner, exactly_once=exactly_once)
-    return PostgresSink(dsn, targets, group, owner, exactly_once=exactly_once)
+        path = dsn.removeprefix(_SQLITE)
+        return SqliteSink(path, targets, group, owner, exactly_once=exactly_once, verdicts=errors)
+    return PostgresSink(dsn, targets, group, owner, exactly_once=exactly_once, verdicts=errors)
 
 
 def targets_of(settings: Settings) -> list[Target]:

@@ -1,4 +1,4 @@
-"""The great property: whatever fails, and whoever joins or leaves, every record is in the table once.
+"""The great property: whatever fails, and whoever joins or leaves, every record is in the table or a dead letter, once.
 
 Real threads, the real pipeline and writer, on a broker and a database in memory.
 """
@@ -16,18 +16,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.batch import BatchPolicy
+from consumer.breaker import Breaker
 from consumer.cluster import Start
-from consumer.errors import FatalError, TopicPartition, UnavailableError
+from consumer.errors import DecodeError, Failure, FatalError, TopicPartition, UnavailableError
+from consumer.letter import DeadLetter, State
 from consumer.mapping import Mapped
 from consumer.metrics import Metrics
-from consumer.pipeline import Limits, Pipeline
+from consumer.pipeline import Limits, Pipeline, Tolerance
 from consumer.record import Message
 from consumer.sinks import Claim, Fence, Position
 from consumer.table import Column, Kind, Table, TableRows, Target
 from consumer.telemetry import Telemetry
 from consumer.writer import Writer
 from tests.fake_kafka import MemoryBroker, MemoryCluster, MemorySource
-from tests.fakes import MemoryDatabase, MemorySink, MemoryTable
+from tests.fakes import MemoryDatabase, MemoryOutbox, MemorySink, MemoryTable, MemoryTopics
 
 PARTITIONS = 4
 LIMITS = Limits(write_deadline=5, shutdown_grace=5, revoke_wait=1, poll=0.01)
@@ -39,11 +41,13 @@ class Killed(BaseException):
 
 
 class CoordinatesMapper:
-    """Each record becomes a row of its partition and number."""
+    """Records into rows of partition and number; `x7` cannot be decoded, and `-7` is refused by the table."""
 
     def map(self, messages: Sequence[Message]) -> Mapped:
-        rows = [(m.partition(), int(m.value() or b"")) for m in messages]
-        return Mapped([TableRows("seen", ("partition", "number"), rows, list(range(len(rows))))])
+        good = {i: m for i, m in enumerate(messages) if not (m.value() or b"").startswith(b"x")}
+        failures = [Failure(i, DecodeError("not a number")) for i in range(len(messages)) if i not in good]
+        rows = [(m.partition(), int(m.value() or b"")) for m in good.values()]
+        return Mapped([TableRows("seen", ("partition", "number"), rows, list(good))], failures)
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         pass
@@ -89,21 +93,42 @@ class World:
     broker: MemoryBroker = field(default_factory=lambda: MemoryBroker({"t": PARTITIONS}))
     database: MemoryDatabase = field(
         default_factory=lambda: MemoryDatabase(
-            MemoryTable(Table("seen", {n: Column(n, Kind.INTEGER, "bigint", False) for n in ("partition", "number")}))
+            MemoryTable(
+                Table("seen", {n: Column(n, Kind.INTEGER, "bigint", False) for n in ("partition", "number")}),
+                check=lambda row: row["number"] >= 0,
+            )
         )
     )
+    topics: MemoryTopics = field(default_factory=MemoryTopics)
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(8))
     produced: int = 0
     owners: int = 0
+    bad: list[int] = field(default_factory=list)
 
-    def produce(self, count: int) -> None:
-        for _ in range(count):
-            self.broker.produce("t", self.produced % PARTITIONS, b"%d" % self.produced)
+    def produce(self, count: int, bad: Collection[int] = (), mark: bytes = b"x") -> None:
+        """`bad`: which of these are to be at fault, and how."""
+        for index in range(count):
+            value = b"%d" % self.produced
+            if index in bad and self.produced:
+                value = mark + value
+                self.bad.append(self.produced)
+            self.broker.produce("t", self.produced % PARTITIONS, value)
             self.produced += 1
 
-    def member(self, faults: Iterable[str] = (), max_records: int = 7, start: Start = "earliest") -> Member:
+    def letters(self) -> dict[int, DeadLetter]:
+        """The dead letters by number."""
+        return {int((one.value or b"")[1:]): one for one in self.database.letters.get("g", {}).values()}
+
+    def member(
+        self,
+        faults: Iterable[str] = (),
+        max_records: int = 7,
+        start: Start = "earliest",
+        most: int = 500,
+        stop: bool = False,
+    ) -> Member:
         self.owners += 1
-        return Member(self, f"owner-{self.owners}", Faults(deque(faults)), max_records, start)
+        return Member(self, f"owner-{self.owners}", Faults(deque(faults)), max_records, start, most, stop)
 
     def numbers(self) -> list[int]:
         return sorted(row["number"] for row in self.database.rows("seen"))
@@ -111,13 +136,16 @@ class World:
     def quiesce(self) -> None:
         """Run one healthy member until everything produced is in, or for 20 s."""
         with self.member():
-            until(lambda: len(self.numbers()) >= self.produced)
+            until(lambda: len(self.numbers()) + len(self.letters()) >= self.produced)
+            until(lambda: all(one.state is State.PUBLISHED for one in self.letters().values()))
 
 
 class Member:
     """One daemon in a thread; leaving the block stops it as SIGTERM does."""
 
-    def __init__(self, world: World, owner: str, faults: Faults, max_records: int, start: Start) -> None:
+    def __init__(
+        self, world: World, owner: str, faults: Faults, max_records: int, start: Start, most: int, stop: bool
+    ) -> None:
         sink = FaultySink(world.database, [Target("seen")], "g", owner)
         sink.faults = faults
         self.metrics = Metrics()
@@ -126,12 +154,13 @@ class Member:
         self.pipeline = Pipeline(
             MemorySource(world.broker, "g", ["t", "t2"]),
             MemoryCluster(world.broker, "g"),
-            Writer(sink, CoordinatesMapper()),
+            Writer(sink, CoordinatesMapper(), Breaker(most, 1.0), MemoryOutbox(world.topics)),
             sink.interrupt,
             self.telemetry,
             policy=BatchPolicy(max_records, max_wait_ms=5),
             start=start,
             limits=LIMITS,
+            tolerance=Tolerance(stop, probe_after=60, max_pending=20),
         )
 
     def __enter__(self) -> Member:
@@ -168,18 +197,89 @@ faults = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.lists(faults, min_size=1, max_size=4), st.integers(1, 60))
-def test_every_record_is_in_the_table_once_whatever_fails(plans: list[list[str]], records: int) -> None:
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(faults, min_size=1, max_size=4),
+    st.integers(1, 60),
+    st.sets(st.integers(0, 59), max_size=20),
+    st.sampled_from([b"x", b"-"]),
+)
+def test_every_record_is_in_the_table_or_a_dead_letter_once_whatever_fails(
+    plans: list[list[str]], records: int, bad: set[int], mark: bytes
+) -> None:
     """Lost answers, kills and outages, with members joining and leaving in between."""
     world = World()
     for plan in plans:
-        world.produce(records)
+        world.produce(records, bad, mark)
         with world.member(plan) as struck, world.member():
             world.produce(records)
             until(lambda: struck.running.done() or len(world.numbers()) >= world.produced // 2)
     world.quiesce()
-    assert world.numbers() == list(range(world.produced))
+    assert sorted([*world.numbers(), *world.letters()]) == list(range(world.produced))
+    assert sorted(world.letters()) == world.bad
+    # The topic has each at least once, byte by byte.
+    assert {one.coordinates: one.value for one in world.topics.letters} == {
+        one.coordinates: one.value for one in world.letters().values()
+    }
+
+
+def test_too_many_bad_records_hold_until_somebody_says_go_on() -> None:
+    """Nothing of the batch is kept; membership and memory stay; `accept` lets the batch pass."""
+    world = World()
+    world.produce(20)
+    with world.member(max_records=10, most=3) as member:
+        until(lambda: len(world.numbers()) == 20)
+        world.produce(10, range(10))
+        until(lambda: member.telemetry.status()["state"] == "held")
+        assert "more than 3 records in a row" in member.telemetry.health().reason
+        assert not member.telemetry.health().ready
+        assert (len(world.numbers()), world.letters()) == (20, {})
+        member.pipeline.resume()  # a probe: they are as bad as before
+        until(lambda: [event["event"] for event in member.telemetry.status()["events"]].count("held") == 2)
+        assert world.letters() == {}
+        member.pipeline.resume(accept=True)
+        until(lambda: len(world.letters()) == 10)
+        until(lambda: member.telemetry.health().ready)
+    assert len(world.letters()) == 10
+
+
+def test_too_many_bad_records_stop_where_it_is_configured() -> None:
+    """The reason names the limit; everything before the batch is written, and nothing of it."""
+    world = World()
+    world.produce(8)
+    world.produce(20, range(20))
+    with world.member(max_records=8, most=3, stop=True) as member:
+        assert "more than 3 records in a row (dead_letter.max_consecutive)" in member.running.result(20)
+    assert world.letters() == {}
+
+
+def test_while_the_dead_letter_topic_is_away_writing_goes_on_until_so_many_are_pending() -> None:
+    """Then it holds, and goes on by itself when the topic is back."""
+    world = World()
+    world.topics.online = False
+    world.produce(400, range(0, 400, 4))
+    with world.member() as member:
+        until(lambda: member.telemetry.status()["state"] == "held")
+        assert "dead_letter.max_pending" in member.telemetry.health().reason
+        assert 20 < len(world.letters()) < 40
+        assert member.metrics.value("records_dead_lettered", topic="t", stage="decode", reason="DecodeError") > 20
+        world.topics.online = True
+        until(lambda: len(world.numbers()) + len(world.letters()) == 400)
+        until(lambda: member.metrics.value("dead_letters_pending") == 0)
+    assert {one.coordinates for one in world.topics.letters} == {one.coordinates for one in world.letters().values()}
+
+
+def test_what_the_topic_refuses_stays_pending_and_is_tried_again() -> None:
+    """A missing topic loses nothing and stops nothing."""
+    world = World()
+    world.topics.refuses = "unknown topic"
+    world.produce(10, [3])
+    with world.member() as member:
+        until(lambda: member.metrics.value("dead_letter_publish_failures") > 0)
+        assert world.letters()[3].state is State.PENDING
+        world.topics.refuses = ""
+        until(lambda: world.letters()[3].state is State.PUBLISHED)
+    assert len(world.numbers()) == 9
 
 
 def test_an_outage_is_waited_for_and_nothing_is_read_beyond_memory() -> None:
@@ -216,17 +316,17 @@ def test_a_gap_holds_its_partition_and_no_other() -> None:
 @settings(max_examples=15, deadline=None)
 @given(faults, st.integers(1, 80))
 def test_every_record_is_accounted_for(plan: list[str], records: int) -> None:
-    """consumed = written + filtered + released + in flight, of each process life."""
+    """consumed = written + filtered + dead-lettered + duplicate + released + in flight, of each process life."""
     world = World()
-    world.produce(records)
+    world.produce(records, range(0, records, 5))
     with world.member([entry for entry in plan if "killed" not in entry]) as member:
-        until(lambda: len(world.numbers()) == records)
-    value = member.metrics.value
-    consumed, written = value("records_consumed", topic="t"), value("records_written", topic="t")
-    released, in_flight = value("records_released", topic="t"), value("records_in_flight", topic="t")
-    assert written == records
-    assert in_flight == 0
-    assert consumed == written + released
+        until(lambda: len(world.numbers()) + len(world.letters()) == records)
+        seen = member.telemetry.status()["records"]
+        assert seen["consumed"] == sum(seen.values()) - seen["consumed"]
+    found = member.telemetry.status()["records"]
+    assert found["written"] + found["dead_lettered"] + found["duplicate"] == records
+    assert found["in_flight"] == 0
+    assert found["consumed"] == records + found["released"]
 
 
 def test_a_partition_that_comes_later_is_read_from_its_beginning() -> None:

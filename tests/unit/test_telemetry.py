@@ -94,7 +94,7 @@ def test_lag_is_what_is_not_committed_yet() -> None:
     telemetry, metrics, _ = made()
     last = MemoryMessage("t", 0, 4, b"x", millis=0)
     batch = Batch([last], {P: 4}, {P: 5}, {P: last}, 1)
-    telemetry.wrote(Written(batch, {P: 5}, Counter(t=1), Counter(), Counter(), None), 0.1)
+    telemetry.wrote(Written(batch, {P: 5}, Counter(t=1)), 0.1)
     looked(telemetry, assigned(flow=True), end=9, written_to=5)
     assert metrics.value("consumer_lag", topic="t", partition="0") == 4
     assert metrics.value("consumer_lag_seconds", topic="t", partition="0") > 1e9

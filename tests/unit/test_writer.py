@@ -1,4 +1,4 @@
-"""Bulk first, then halves: what the writer does with a batch."""
+"""Bulk first, dead letters for what is refused: what the writer does with a batch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.batch import Batch, BatchPolicy, Collector
-from consumer.errors import DecodeError, FatalError, FencedError, TopicPartition, UnavailableError
-from consumer.mapping import Failure, Mapped
+from consumer.breaker import Breaker
+from consumer.errors import DecodeError, Failure, FatalError, FencedError, HeldError, TopicPartition, UnavailableError
+from consumer.letter import Coordinates
+from consumer.mapping import Mapped
 from consumer.record import Message
 from consumer.sinks import Position
 from consumer.table import Column, Kind, Table, TableRows, Target
@@ -63,9 +65,9 @@ def fresh() -> MemoryDatabase:
     return MemoryDatabase(MemoryTable(Table("numbers", {"id": ID}, (("id",),))))
 
 
-def joined(database: MemoryDatabase, owner: str = "me") -> tuple[Writer, LossySink]:
+def joined(database: MemoryDatabase, owner: str = "me", max_consecutive: int = 500) -> tuple[Writer, LossySink]:
     sink = LossySink(database, [Target("numbers")], "g", owner)
-    writer = Writer(sink, NumberMapper())
+    writer = Writer(sink, NumberMapper(), Breaker(max_consecutive, 1.0))
     writer.claim({key: Position(0, "c", "i") for key in (A, B)})
     return writer, sink
 
@@ -90,6 +92,10 @@ def stored(database: MemoryDatabase) -> list[int]:
     return [row["id"] for row in database.rows("numbers")]
 
 
+def letters(database: MemoryDatabase) -> dict[Coordinates, bytes | None]:
+    return {key: letter.value for key, letter in database.letters.get("g", {}).items()}
+
+
 def next_offset(database: MemoryDatabase, key: TopicPartition = A) -> int:
     return database.offsets["g", *key].position.next_offset
 
@@ -100,7 +106,7 @@ def test_a_batch_and_its_offsets_are_one(database: MemoryDatabase) -> None:
     written = writer.write(batch_of(b"1", b"2", b"3", partitions=2))
     assert stored(database) == [1, 2, 3]
     assert (next_offset(database, A), next_offset(database, B)) == (2, 1)
-    assert (written.records, written.failure) == ({"t": 3}, None)
+    assert (written.records, written.letters) == ({"t": 3}, [])
 
 
 def test_records_that_make_no_row_move_the_offset_on(database: MemoryDatabase) -> None:
@@ -112,24 +118,36 @@ def test_records_that_make_no_row_move_the_offset_on(database: MemoryDatabase) -
 
 
 @pytest.mark.parametrize("bad", [b"x", b"1", b"5000"], ids=["decode", "unique", "range"])
-def test_everything_before_the_first_bad_record_is_written_and_nothing_after(
-    database: MemoryDatabase, bad: bytes
-) -> None:
-    """The offset stands on the bad record, which is named."""
+def test_a_bad_record_becomes_a_dead_letter_and_all_others_are_written(database: MemoryDatabase, bad: bytes) -> None:
+    """One COMMIT has the rows, the dead letters and the offsets."""
     writer, _ = joined(database)
-    written = writer.write(batch_of(b"1", b"2", b"3", bad, b"4", b"x", b"5"))
-    assert stored(database) == [1, 2, 3]
-    assert next_offset(database) == 3
-    assert written.failure is not None
-    assert written.failure.ordinal == 3
-    assert written.records == {"t": 3}
+    written = writer.write(batch_of(b"1", b"2", bad, b"4", b"x", b"-"))
+    assert stored(database) == [1, 2, 4]
+    assert next_offset(database) == 6
+    assert letters(database) == {("t", 0, 2): bad, ("t", 0, 4): b"x"}
+    assert (written.records, written.filtered, written.rows) == ({"t": 3}, {"t": 1}, {"numbers": 3})
 
 
-def test_a_bad_first_record_commits_nothing(database: MemoryDatabase) -> None:
-    """The offset stays where it was."""
+def test_a_dead_letter_says_why(database: MemoryDatabase) -> None:
+    """Stage, state, table: what an operator asks first; and the batch, for the logs."""
     writer, _ = joined(database)
-    written = writer.write(batch_of(b"x", b"1"))
-    assert (stored(database), next_offset(database), written.next_offsets) == ([], 0, {})
+    first, second = writer.write(batch_of(b"1", b"1", b"x")).letters
+    told = first.evidence
+    assert (told.stage, told.error, told.sqlstate, told.table) == ("write", "RejectedError", "23505", "numbers")
+    assert (second.evidence.stage, second.evidence.error) == ("decode", "DecodeError")
+    assert told.batch == second.evidence.batch != ""
+
+
+def test_too_many_bad_records_keep_nothing(database: MemoryDatabase) -> None:
+    """The breaker opens within the batch: no row, no dead letter, no offset."""
+    writer, _ = joined(database, max_consecutive=2)
+    batch = batch_of(b"1", b"5000", b"x", b"5001", b"2")
+    with pytest.raises(HeldError, match="more than 2 records in a row"):
+        writer.write(batch)
+    assert (stored(database), letters(database), next_offset(database)) == ([], {}, 0)
+    writer.breaker.accept()
+    writer.write(batch)
+    assert (stored(database), len(letters(database)), next_offset(database)) == ([1, 2], 3, 5)
 
 
 @pytest.mark.parametrize("lost", [True, False], ids=["before", "after"])
@@ -146,17 +164,31 @@ def test_a_commit_without_an_answer_is_found_out(database: MemoryDatabase, lost:
     assert writer.write(batch_of(b"3", first=2)).records == {"t": 1}
 
 
-def test_a_commit_without_an_answer_of_part_of_a_batch_is_found_out(database: MemoryDatabase) -> None:
-    """The bad record that ended the batch is still named, and nothing is written twice."""
+def test_a_commit_without_an_answer_has_its_dead_letters_once(database: MemoryDatabase) -> None:
+    """What the lost answer would have said is known, and told when it is found out."""
     writer, sink = joined(database)
     batch = batch_of(b"1", b"2", b"5000", b"3")
     sink.lose = False
     with pytest.raises(UnavailableError):
         writer.write(batch)
     written = writer.write(batch)
-    assert stored(database) == [1, 2]
-    assert written.failure is not None
-    assert batch.messages[written.failure.ordinal].value() == b"5000"
+    assert stored(database) == [1, 2, 3]
+    assert letters(database) == {("t", 0, 2): b"5000"}
+    assert (written.records, len(written.letters)) == ({"t": 3}, 1)
+
+
+def test_after_the_end_of_a_partition_what_was_committed_counts_as_duplicate(database: MemoryDatabase) -> None:
+    """A lost answer, and then a partition gone: of the rest it is only known that it is in."""
+    writer, sink = joined(database)
+    batch = batch_of(b"1", b"2", b"3", partitions=2)
+    sink.lose = False
+    with pytest.raises(UnavailableError):
+        writer.write(batch)
+    MemorySink(database, [], "g", "other").claim({B: Position(0, "c", "i")})
+    with pytest.raises(FencedError):
+        writer.write(batch)
+    written = writer.write(batch.without({B}))
+    assert (written.records, written.duplicates, stored(database)) == ({}, {"t": 2}, [1, 2, 3])
 
 
 def test_partitions_that_somebody_else_claimed_are_named_and_the_rest_can_be_written(
@@ -196,20 +228,18 @@ def test_a_batch_that_does_not_join_the_last_one_is_our_own_defect(database: Mem
 
 
 @given(st.lists(st.sampled_from([b"ok", b"-", b"x", b"range", b"twice"]), min_size=1, max_size=40))
-def test_the_first_bad_record_is_found_wherever_it_is(kinds: list[bytes]) -> None:
+def test_exactly_the_bad_records_leave(kinds: list[bytes]) -> None:
     """The same answer as trying one record after the other."""
     database = fresh()
     writer, _ = joined(database)
     values = {b"-": b"-", b"x": b"x", b"range": b"5000", b"twice": b"7"}
     payloads = [values.get(kind, b"%d" % (100 + index)) for index, kind in enumerate(kinds)]
-    expected, ids = len(payloads), []
+    bad, ids = {}, list[int]()
     for index, payload in enumerate(payloads):
         if payload in (b"x", b"5000") or (payload == b"7" and 7 in ids):
-            expected = index
-            break
-        if payload != b"-":
+            bad["t", 0, index] = payload
+        elif payload != b"-":
             ids.append(int(payload))
     written = writer.write(batch_of(*payloads))
-    assert (written.failure.ordinal if written.failure else len(payloads)) == expected
-    assert stored(database) == ids
-    assert next_offset(database) == expected
+    assert (stored(database), letters(database), next_offset(database)) == (ids, bad, len(payloads))
+    assert sum(written.records.values()) == len(ids)
