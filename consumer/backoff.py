@@ -18,16 +18,23 @@ def delay(attempt: int, random: Callable[[], float] = random.random, base: float
 
 @dataclass(slots=True)
 class Backoff:
-    """When one kind of work may be tried again, after how many failures in a row. Monotonic seconds."""
+    """When one kind of work may be tried again, after how many failures in a row. Monotonic seconds.
 
+    `cap` is the longest wait between two tries, `since` when the first of these failures was.
+    """
+
+    cap: float = 30.0
     failures: int = 0
+    since: float = 0.0
     until: float = 0.0
 
     def failed(self, now: float, retry_after: float | None = None) -> None:
         """It failed again; `retry_after` is the wait that the other side asked for."""
+        if not self.failures:
+            self.since = now
         self.failures += 1
-        self.until = now + (delay(self.failures) if retry_after is None else retry_after)
+        self.until = now + (delay(self.failures, cap=self.cap) if retry_after is None else retry_after)
 
     def succeeded(self) -> None:
         """It works."""
-        self.failures, self.until = 0, 0.0
+        self.failures, self.since, self.until = 0, 0.0, 0.0

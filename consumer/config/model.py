@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -24,6 +25,7 @@ from consumer.table import Mode
 
 METADATA = ("$topic", "$partition", "$offset", "$timestamp")
 _NESTED = ("$key", "$value", "$headers")
+_STATE = re.compile(r"[0-9A-Z]{5}|[0-9A-Z]{2}|SQLITE_[A-Z_]+")
 
 
 def _refuse(reason: str) -> NoReturn:
@@ -33,6 +35,21 @@ def _refuse(reason: str) -> NoReturn:
 def _no_boolean(value: Any) -> Any:
     if isinstance(value, bool):
         _refuse("must be a whole number")
+    return value
+
+
+def _ratio(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        _refuse("must be a number from 0 to 1")
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        _refuse("must be a number from 0 to 1")
+
+
+def _state(value: str) -> str:
+    if not _STATE.fullmatch(value):
+        _refuse("must be a SQLSTATE (`23503`), its class (`23`), or SQLite's name of a result code (`SQLITE_BUSY`)")
     return value
 
 
@@ -86,6 +103,8 @@ def _named(value: Any) -> Any:
 
 Whole = Annotated[int, BeforeValidator(_no_boolean)]
 Size = Annotated[ByteSize, BeforeValidator(_no_boolean, json_schema_input_type=int | str)]
+Ratio = Annotated[float, BeforeValidator(_ratio, json_schema_input_type=float)]
+State = Annotated[str, AfterValidator(_state)]
 Property = Annotated[str | int | float | bool, BeforeValidator(_property)]
 Start = Annotated[
     Literal["earliest", "latest"] | datetime.datetime, BeforeValidator(_start, json_schema_input_type=str)
@@ -219,6 +238,62 @@ class SinkSettings(_Strict):
         description="milliseconds after which a blocked write's connection is cut; less than a quarter of "
         "`kafka.max.poll.interval.ms`",
     )
+    errors: dict[State, Literal["reject", "retry", "reconnect", "stop"]] = Field(
+        default={},
+        description="what an error of the database means, where the built-in table is to be overruled: SQLSTATE, its "
+        "class, or SQLite's name of a result code -> `reject` the record, `retry` the batch, `reconnect` and retry, or "
+        "`stop`",
+    )
+
+
+class DeadLetterSettings(_Strict):
+    """What becomes of records that cannot be written, and how many of them are too many."""
+
+    topic: str | None = Field(
+        default="{topic}.dlq",
+        description="where they are published; `{topic}` is the topic they come from. The topics must exist, with "
+        "`retention.ms: -1` or `message.timestamp.type: LogAppendTime`, because old records would soon be deleted. "
+        "`null`: nowhere, they stay in the table `microbatch_dead_letters`",
+    )
+    max_consecutive: Whole = Field(
+        default=500, ge=0, description="records in a row; more than that, and nothing is kept: see `on_limit`"
+    )
+    max_ratio: Ratio = Field(
+        default=0.5, ge=0, le=1, description="share of the last 1,000 records; more than that: see `on_limit`"
+    )
+    on_limit: Literal["hold", "stop"] = Field(
+        default="hold", description="`hold` everything until `microbatch resume` or a probe passes, or `stop`"
+    )
+    retry_after_ms: Whole = Field(
+        default=300_000, ge=1000, description="milliseconds between probes of at most 100 records, while held"
+    )
+    max_pending: Whole = Field(
+        default=10_000, ge=1, description="dead letters that may wait for their topics; more than that hold writing"
+    )
+    headers: Literal["kip-1191", "connect", "spring"] = Field(
+        default="kip-1191",
+        description="whose names of headers tell where a dead letter comes from: `__dlq.errors.*` (KIP-1191), "
+        "`__connect.errors.*` or `kafka_dlt-*`; `microbatch.*` are always there as well",
+    )
+    too_large: Literal["keep", "cut"] = Field(
+        default="keep",
+        description="a value that its dead-letter topic does not take: `keep` it in the table and publish the rest "
+        "(`at_least_once` has no table, and holds), or `cut` it to 4 kB",
+    )
+    keep_payload: bool = Field(
+        default=True, description="`false`: the table forgets key, value and headers once the topic has them"
+    )
+
+
+class RetrySettings(_Strict):
+    """What is done while the database or Kafka is away."""
+
+    max_delay_ms: Whole = Field(
+        default=30_000, ge=100, description="milliseconds: the longest wait between two tries; waits grow up to it"
+    )
+    give_up_after_ms: Whole | None = Field(
+        default=None, ge=0, description="milliseconds after which the daemon stops with an error; default: never"
+    )
 
 
 class AdminSettings(_Strict):
@@ -253,6 +328,8 @@ class Settings(_Strict):
         default=None, description="`module:function`, your Python function from record to rows"
     )
     sink: SinkSettings
+    dead_letter: DeadLetterSettings = DeadLetterSettings()
+    retry: RetrySettings = RetrySettings()
     admin: AdminSettings = AdminSettings()
     shutdown_grace_ms: Whole = Field(
         default=20_000, ge=0, description="milliseconds that SIGTERM leaves to the last batch"

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Collection, Iterator, Sequence
 
 from consumer.config.model import METADATA, AvroFormat, Constant, KeepIn, RawFormat, Settings, TableSettings
 from consumer.config.properties import check_properties
 from consumer.errors import ConfigError
+from consumer.outbox import PLACE, dead_letter_topic, origin_topic
 from consumer.table import Mode
 
 _DEFAULT_POLL_INTERVAL_MS = 300_000  # librdkafka's default of max.poll.interval.ms
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 # librdkafka hands a topic's regular expression to POSIX regcomp, where these mean something else or nothing.
 _NOT_POSIX = re.compile(r"\\[dDsSbBwWAZ]|\(\?|[*+?}][?+]|\[\[:")
+_MEANING = re.compile(r"[].^$*+?{}()|[\\]")  # what is no plain text in a regular expression
+_OUTAGES = (
+    "08",
+    "53",
+    "57P",
+    "SQLITE_BUSY",
+    "SQLITE_CANTOPEN",
+    "SQLITE_FULL",
+    "SQLITE_IOERR",
+    "SQLITE_LOCKED",
+    "SQLITE_NOMEM",
+)
 _TRANSFORM = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -22,9 +36,11 @@ def check_rules(settings: Settings) -> None:
     check_properties(settings.kafka)
     _check_intervals(settings)
     _check_topics(settings)
+    _check_dead_letters(settings)
     _check_format("format", settings.format)
     _check_format("key_format", settings.key_format)
     _check_dsn(settings.sink.dsn.get_secret_value())
+    _check_errors(settings)
     if settings.transform is not None:
         _check_transform(settings)
     for name, table in settings.sink.tables.items():
@@ -38,6 +54,15 @@ def subscribes(topic: str, name: str) -> bool:
     """Whether an entry of `topics` means the topic of this name."""
     # Of the expressions that are allowed, `re` understands the same as POSIX.
     return re.match(topic, name) is not None if topic.startswith("^") else topic == name
+
+
+def feeds_itself(topics: Sequence[str], template: str, names: Collection[str]) -> list[str]:
+    """Those of the topics `names` that would be read, though the dead letters of others that are read go there."""
+
+    def read(name: str) -> bool:
+        return any(subscribes(topic, name) for topic in topics)
+
+    return sorted(name for name in names if read(name) and (origin := origin_topic(template, name)) and read(origin))
 
 
 def _check_intervals(settings: Settings) -> None:
@@ -71,6 +96,67 @@ def _check_expression(field: str, topic: str) -> None:
         re.compile(topic)
     except re.error as error:
         raise ConfigError(field, topic, f"is no regular expression: {error.msg}") from None
+
+
+def _check_dead_letters(settings: Settings) -> None:
+    letters = settings.dead_letter
+    template = letters.topic
+    if template is None:
+        if settings.delivery == "at_least_once" and (letters.max_consecutive or letters.on_limit != "stop"):
+            reason = (
+                "is required with delivery at_least_once, which has no table for dead letters; to have none at all, "
+                "set dead_letter.max_consecutive to 0 and dead_letter.on_limit to stop"
+            )
+            raise ConfigError("dead_letter.topic", None, reason)
+        return
+    if template.count(PLACE) != 1:
+        reason = f"must hold `{PLACE}` once, for the topic that a record comes from: `{PLACE}.dlq`"
+        raise ConfigError("dead_letter.topic", template, reason)
+    for topic in ["t", *(topic for topic in settings.topics if not topic.startswith("^"))]:
+        if not _TOPIC.fullmatch(dead_letter_topic(template, topic)):
+            of = "" if topic == "t" else f" of {topic}"
+            reason = f"makes no topic name{of} (at most 249 letters, digits, `.`, `_`, `-`)"
+            raise ConfigError("dead_letter.topic", template, reason)
+    _check_loops(settings.topics, template)
+
+
+def _check_loops(topics: Sequence[str], template: str) -> None:
+    """Whether dead letters would be read again, as far as can be told without the names of the cluster's topics."""
+    if template == PLACE:
+        raise ConfigError("dead_letter.topic", template, f"is the topic itself: write `{PLACE}.dlq`, for one")
+    samples = {sample for topic in topics for sample in _samples(topic) if subscribes(topic, sample)}
+    names = {dead_letter_topic(template, sample) for sample in samples}
+    for name in sorted(feeds_itself(topics, template, names), key=len):
+        index, topic = next((i, topic) for i, topic in enumerate(topics) if subscribes(topic, name))
+        how = "let the expression not match it (end with [a-z]*$, say)" if topic.startswith("^") else "remove it"
+        reason = (
+            f"means {name} too, where dead letters of {origin_topic(template, name)} go, so they would be read again "
+            f"as records: {how}, or change dead_letter.topic"
+        )
+        raise ConfigError(f"topics.{index}", topic, reason)
+
+
+def _samples(topic: str) -> Iterator[str]:
+    """Names that an entry of `topics` may well mean: not all of them, and some that it does not."""
+    if not topic.startswith("^"):
+        yield topic
+        return
+    plain = topic[1:].replace("\\.", ".")
+    literal = (_MEANING.split(topic[1:].replace("\\.", "\0"))[0]).replace("\0", ".")
+    for start in {literal, *re.findall(r"[\w.-]*[\w-]", plain)}:
+        yield from (start + end for end in ("", "a", "A", "0", "-a", ".a", "_a", "aaaa", "0000"))
+
+
+def _check_errors(settings: Settings) -> None:
+    sqlite = settings.sink.dsn.get_secret_value().startswith("sqlite:")
+    for state, verdict in settings.sink.errors.items():
+        field = f"sink.errors.{state}"
+        if state.startswith("SQLITE_") is not sqlite:
+            wanted = "SQLite's, such as SQLITE_CONSTRAINT" if sqlite else "a SQLSTATE, such as 23503, or its class"
+            raise ConfigError(field, None, f"belongs to another database than sink.dsn: the name must be {wanted}")
+        if verdict == "reject" and any(state.startswith(o) or o.startswith(state) for o in _OUTAGES):
+            reason = "must not be reject, because it is an outage, and no record is at fault: use retry or stop"
+            raise ConfigError(field, verdict, reason)
 
 
 def _check_format(field: str, format_: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from enum import EnumType
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ByteSize
 from pydantic.fields import FieldInfo
@@ -17,6 +17,7 @@ from consumer.config.model import Settings
 _WORDS: dict[Any, str] = {
     bool: "true or false",
     int: "whole number",
+    float: "number",
     ByteSize: "size",
     dict: "mapping",
     list: "list of texts",
@@ -70,6 +71,8 @@ def _type(field: FieldInfo) -> str:
     kinds = [part for part in (get_args(field.annotation) or ()) if part is not type(None)]
     whole = get_origin(field.annotation) in (dict, list, Literal)
     only = kinds[0] if len(kinds) == 1 and not whole else field.annotation
+    if get_origin(only) is Annotated:
+        only = get_args(only)[0]
     origin = get_origin(only)
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in get_args(only))

@@ -17,6 +17,7 @@ from consumer.config import AvroFormat, Settings, load, parse
 from consumer.config.model import METADATA
 from consumer.config.properties import REFUSED
 from consumer.config.reading import MAX_BYTES
+from consumer.config.rules import feeds_itself
 from consumer.config.showing import explain, json_schema
 from consumer.errors import ConfigError
 
@@ -50,6 +51,13 @@ def kafka(**properties: Any) -> dict[str, Any]:
 
 def table(**settings: Any) -> dict[str, Any]:
     return with_changes(sink__tables={"stock": settings})
+
+
+def without_a_place(**changes: Any) -> dict[str, Any]:
+    """Dead letters that can go nowhere: no topic, and no table."""
+    settings = with_changes(delivery="at_least_once", **changes)
+    settings.setdefault("dead_letter", {})["topic"] = None
+    return settings
 
 
 def complaint(written: dict[str, Any]) -> ConfigError:
@@ -135,6 +143,28 @@ def test_the_smallest_file_gets_every_default(tmp_path: Path) -> None:
         (with_changes(sink__dsn="shop"), "sink.dsn", "must be"),
         (with_changes(sink__dsn=""), "sink.dsn", "is empty"),
         (with_changes(sink__write_deadline_ms=75_000), "sink.write_deadline_ms", "above 300000"),
+        (with_changes(dead_letter__topic="lost"), "dead_letter.topic", "must hold `{topic}` once"),
+        (with_changes(dead_letter__topic="{topic}.{topic}"), "dead_letter.topic", "must hold `{topic}` once"),
+        (with_changes(dead_letter__topic="{topic}"), "dead_letter.topic", "is the topic itself"),
+        (with_changes(dead_letter__topic="{topic}/dlq"), "dead_letter.topic", "makes no topic name (at most 249"),
+        (with_changes(topics=["o" * 246]), "dead_letter.topic", "makes no topic name of ooo"),
+        (with_changes(topics=["orders", "orders.dlq"]), "topics.1", "remove it, or change dead_letter.topic"),
+        (with_changes(topics=["^order"]), "topics.0", "means order.dlq too"),
+        (with_changes(topics=["orders", "^orders[.]d.*"]), "topics.1", "means orders.dlq too"),
+        (with_changes(topics=["^(orders|items).*"]), "topics.0", "would be read again as records"),
+        (with_changes(topics=["^.*"], dead_letter__topic="dlq.{topic}"), "topics.0", "change dead_letter.topic"),
+        (without_a_place(), "dead_letter.topic", "is required with delivery at_least_once"),
+        (with_changes(dead_letter__max_ratio=1.5), "dead_letter.max_ratio", "at most 1"),
+        (with_changes(dead_letter__max_ratio="half"), "dead_letter.max_ratio", "a number from 0 to 1 (got 'half')"),
+        (with_changes(dead_letter__max_ratio=True), "dead_letter.max_ratio", "a number from 0 to 1"),
+        (with_changes(dead_letter__headers="mine"), "dead_letter.headers", "'kip-1191', 'connect' or 'spring'"),
+        (with_changes(retry__give_up_after_ms="never"), "retry.give_up_after_ms", "whole number (got 'never')"),
+        (with_changes(sink__errors={"2350": "stop"}), "sink.errors.2350", "must be a SQLSTATE"),
+        (with_changes(sink__errors={23503: "stop"}), "sink.errors.23503", "put it in quotes"),
+        (with_changes(sink__errors={"23503": "skip"}), "sink.errors.23503", "must be 'reject', 'retry'"),
+        (with_changes(sink__errors={"SQLITE_BUSY": "stop"}), "sink.errors.SQLITE_BUSY", "another database"),
+        (with_changes(sink__errors={"57": "reject"}), "sink.errors.57", "it is an outage"),
+        (with_changes(sink__errors={"57P01": "reject"}), "sink.errors.57P01", "it is an outage"),
         (kafka(max_poll_interval_ms=1000), "sink.write_deadline_ms", "kafka.max.poll.interval.ms (1000)"),
         (kafka(session_timeout_ms="soon"), "kafka.session.timeout.ms", "whole number of milliseconds"),
         (kafka(group_protocol="consumer", session_timeout_ms=6000), "kafka.session.timeout.ms", "the broker decides"),
@@ -153,6 +183,39 @@ def test_a_wrong_setting_is_named_with_what_to_do(written: dict[str, Any], field
     assert words in str(error)
     assert "\n" not in str(error)
     assert CANARY not in str(error)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        with_changes(topics=["^orders[a-z-]*$"]),
+        with_changes(topics=["^(orders|items)$", "other.dlq"]),
+        with_changes(topics=["^orders.*"], dead_letter__topic="dlq.{topic}"),
+        with_changes(topics=["o" * 245]),
+        without_a_place(dead_letter__max_consecutive=0, dead_letter__on_limit="stop"),
+        with_changes(sink__errors={"23503": "retry", "P0": "stop", "40001": "reconnect", "57014": "reject"}),
+        with_changes(sink={"dsn": "sqlite:///x.db", "errors": {"SQLITE_CONSTRAINT_TRIGGER": "stop"}}),
+        with_changes(dead_letter__max_ratio=1, retry__give_up_after_ms=0),
+    ],
+)
+def test_what_is_safe_is_not_refused(written: dict[str, Any]) -> None:
+    """The rules on dead letters and errors leave what works."""
+    assert isinstance(parse(written), Settings)
+
+
+def test_topics_that_feed_themselves_are_found_by_name() -> None:
+    """What no expression tells, the names of the cluster's topics do: read, and full of dead letters of what is read.
+
+    Dead letters of a topic that is not read here are records like others.
+    """
+    names = ["orders", "orders.dlq", "orders.dlq.dlq", "items.dlq", "other"]
+    assert feeds_itself(["^(orders|items)", "other"], "{topic}.dlq", names) == [
+        "items.dlq",
+        "orders.dlq",
+        "orders.dlq.dlq",
+    ]
+    assert feeds_itself(["orders", "items.dlq"], "{topic}.dlq", names) == []
+    assert feeds_itself(["^orders"], "dlq.{topic}", names) == []
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -334,6 +397,7 @@ JSON = st.recursive(
 )
 PATHS = ["kafka", "topics", "start", "format", "key_format", "batch", "transform", "sink", "admin", "shutdown_grace_ms"]
 PATHS += ["sink__dsn", "sink__tables", "sink__tables__t", "sink__tables__t__columns", "sink__tables__t__unknown"]
+PATHS += ["dead_letter", "dead_letter__topic", "dead_letter__max_ratio", "retry__give_up_after_ms", "sink__errors"]
 PATHS += ["batch__max_bytes", "format__type", "kafka__sasl", "sink__tables__t__columns__c"]
 
 
