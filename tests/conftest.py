@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.databases import DATABASES, Database
 from tests.services.kafka import Kafka
 from tests.services.postgres import Postgres
 
@@ -33,3 +34,11 @@ def dsn() -> Iterator[str]:
     server.start()
     yield server.dsn
     server.stop()
+
+
+@pytest.fixture(scope="module", params=DATABASES)
+def database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """Each kind of database, the fake among them."""
+    database = DATABASES[request.param](request)
+    yield database
+    database.close()

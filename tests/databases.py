@@ -48,22 +48,26 @@ def _schema() -> list[str]:
     ]
 
 
-_DEFERRED = "create table child (id bigint primary key, item bigint references item (id) deferrable initially deferred)"
+_REFERRING = [
+    "create table child (id bigint primary key, item bigint references item (id) deferrable initially deferred)",
+    "create table part (id bigint primary key, item bigint references item (id))",
+]
+_OWN = ["microbatch_offsets", "microbatch_dead_letters"]
 
 
 class Database(Protocol):
-    """One kind of database with the tables above. `defers`: it has the table `child`, with a deferred foreign key."""
+    """One kind of database with the tables above. `refers`: it has those with foreign keys, too."""
 
-    defers: bool
+    refers: bool
 
-    def sink(self, targets: tuple[Target, ...], owner: str, exactly_once: bool = True) -> Sink:
+    def sink(self, targets: tuple[Target, ...], owner: str, exactly_once: bool = True, group: str = "group") -> Sink:
         """A new instance."""
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         """What is committed, as Python values."""
 
     def clear(self) -> None:
-        """No rows, no offsets."""
+        """No rows, no offsets, no dead letters."""
 
     def close(self) -> None:
         """Gone for good."""
@@ -72,7 +76,7 @@ class Database(Protocol):
 class Memory:
     """The fake."""
 
-    defers = False
+    refers = False
 
     def __init__(self) -> None:
         big = {"minimum": -(2**63), "maximum": 2**63 - 1}
@@ -124,8 +128,8 @@ class Memory:
             busy_timeout=0.2,
         )
 
-    def sink(self, targets: tuple[Target, ...], owner: str, exactly_once: bool = True) -> Sink:
-        return MemorySink(self._database, targets, "group", owner, exactly_once=exactly_once)
+    def sink(self, targets: tuple[Target, ...], owner: str, exactly_once: bool = True, group: str = "group") -> Sink:
+        return MemorySink(self._database, targets, group, owner, exactly_once=exactly_once)
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         rows = self._database.rows(table)
@@ -152,15 +156,15 @@ _READ: dict[str, Callable[[Any], Any]] = {
 class Sqlite:
     """A file."""
 
-    defers = True
+    refers = True
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "test.db"
         with closing(sqlite3.connect(self._path)) as connection:
-            connection.executescript(";".join([*_schema(), _DEFERRED]))
+            connection.executescript(";".join([*_schema(), *_REFERRING]))
 
-    def sink(self, targets: tuple[Target, ...], owner: str, exactly_once: bool = True) -> Sink:
-        return SqliteSink(str(self._path), targets, "group", owner, exactly_once=exactly_once, busy_timeout=0.2)
+    def sink(self, targets: tuple[Target, ...], owner: str, exactly_once: bool = True, group: str = "group") -> Sink:
+        return SqliteSink(str(self._path), targets, group, owner, exactly_once=exactly_once, busy_timeout=0.2)
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         with closing(sqlite3.connect(self._path)) as connection:
@@ -175,9 +179,10 @@ class Sqlite:
 
     def clear(self) -> None:
         with closing(sqlite3.connect(self._path)) as connection:
-            for table in ("child", *_PARTS):
+            for table in ("child", "part", *_PARTS):
                 connection.execute(f"delete from {_quoted(table)}")
-            connection.execute("drop table if exists microbatch_offsets")
+            for table in _OWN:
+                connection.execute(f"drop table if exists {table}")
             connection.commit()
 
     def close(self) -> None:
@@ -187,7 +192,7 @@ class Sqlite:
 class PostgresDatabase:
     """A schema of its own on the session's server."""
 
-    defers = True
+    refers = True
 
     def __init__(self, dsn: str) -> None:
         self._schema = f"test_{uuid.uuid4().hex}"
@@ -195,22 +200,22 @@ class PostgresDatabase:
         self._admin.execute(sql.SQL("create schema {}").format(sql.Identifier(self._schema)))
         self._admin.execute("set lock_timeout = '10s'")
         self._admin.execute(sql.SQL("set search_path = {}").format(sql.Identifier(self._schema)))
-        for statement in [*_schema(), _DEFERRED]:
+        for statement in [*_schema(), *_REFERRING]:
             self._admin.execute(statement.encode())
         self._dsn = make_conninfo(dsn, options=f"-csearch_path={self._schema}")
 
-    def sink(self, targets: tuple[Target, ...], owner: str, exactly_once: bool = True) -> Sink:
+    def sink(self, targets: tuple[Target, ...], owner: str, exactly_once: bool = True, group: str = "group") -> Sink:
         from consumer.sinks.postgres import PostgresSink
 
-        return PostgresSink(self._dsn, targets, "group", owner, exactly_once=exactly_once)
+        return PostgresSink(self._dsn, targets, group, owner, exactly_once=exactly_once)
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         return self._admin.execute(sql.SQL("select * from {}").format(sql.Identifier(table))).fetchall()
 
     def clear(self) -> None:
-        names = sql.SQL(", ").join(map(sql.Identifier, [*_PARTS, "child"]))
+        names = sql.SQL(", ").join(map(sql.Identifier, [*_PARTS, "child", "part"]))
         self._admin.execute(sql.SQL("truncate {}").format(names))
-        self._admin.execute("drop table if exists microbatch_offsets")
+        self._admin.execute(f"drop table if exists {', '.join(_OWN)}".encode())
 
     def close(self) -> None:
         self._admin.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(self._schema)))

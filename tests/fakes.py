@@ -11,7 +11,7 @@ from typing import Any
 from consumer.errors import FatalError, FencedError, RejectedError, TopicPartition, UnavailableError
 from consumer.letter import OPEN, Coordinates, DeadLetter, Evidence, State
 from consumer.outbox import Receipt
-from consumer.sinks import Claim, Fence, Isolated, Position, Selection, StoredOffset, Tally
+from consumer.sinks import PENDING_BYTES, Claim, Fence, Isolated, Position, Selection, StoredOffset, Tally
 from consumer.sinks.conversion import checked
 from consumer.sinks.isolation import isolate
 from consumer.table import Column, Mode, Table, TableRows, Target
@@ -236,6 +236,7 @@ class MemorySink:
     def reset(self, positions: Mapping[TopicPartition, Position]) -> None:
         """See Sink.reset."""
         with self._connected():
+            self.letters.reread(positions)
             for key, position in positions.items():
                 self._raise(key, position)
 
@@ -330,15 +331,20 @@ class MemoryLetters:
                 state, evidence = (old.state, failed[key]) if key in failed else (State.REPLAYED, old.evidence)
                 changed[key] = replace(old, state=state, evidence=evidence, replay_count=old.replay_count + 1)
 
-    def pending(self, partitions: Collection[TopicPartition], most: int) -> list[DeadLetter]:
+    def pending(self, partitions: Collection[TopicPartition], most: int, size: int = PENDING_BYTES) -> list[DeadLetter]:
         """See Letters.pending."""
         with self._sink._connected():
-            found = [one for _, one in sorted(self._stored().items()) if one.state is State.PENDING]
-            return [one for one in found if (one.topic, one.partition) in partitions][:most]
+            found, total = [], 0
+            for one in self._pending(partitions)[:most]:
+                if total <= size:
+                    found.append(one)
+                total += len(one.key or b"") + len(one.value or b"")
+            return found
 
     def count_pending(self, partitions: Collection[TopicPartition]) -> int:
         """See Letters.count_pending."""
-        return len(self.pending(partitions, len(self._stored())))
+        with self._sink._connected():
+            return len(self._pending(partitions))
 
     def published(self, coordinates: Collection[Coordinates], *, empty: bool = False) -> None:
         """See Letters.published."""
@@ -374,6 +380,18 @@ class MemoryLetters:
         with self._sink._connected():
             self._stored().update({one.coordinates: replace(one, state=State.DISCARDED) for one in found})
         return len(found)
+
+    def reread(self, positions: Mapping[TopicPartition, Position]) -> None:
+        """See Sink.reset: discard what is read again."""
+        for key, one in self._stored().items():
+            position, offset = positions.get(key[:2]), self._database.offsets.get((self._group, *key[:2]))
+            again = position and offset and position.topic_id == offset.position.topic_id
+            if again and position and one.offset >= position.next_offset and one.state in OPEN:
+                self._stored()[key] = replace(one, state=State.DISCARDED)
+
+    def _pending(self, partitions: Collection[TopicPartition]) -> list[DeadLetter]:
+        found = [one for _, one in sorted(self._stored().items()) if one.state is State.PENDING]
+        return [one for one in found if (one.topic, one.partition) in partitions]
 
     def _stored(self) -> dict[Coordinates, DeadLetter]:
         return self._database.letters.setdefault(self._group, {})

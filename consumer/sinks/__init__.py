@@ -51,6 +51,9 @@ class StoredOffset:
     updated_at: str
 
 
+PENDING_BYTES = 8 * 1024 * 1024
+
+
 @dataclass(frozen=True, slots=True)
 class Isolated:
     """What isolation found: the records at fault, by ascending ordinal; all others are written.
@@ -115,8 +118,9 @@ class Letters(Protocol):
     def settle(self, replayed: Collection[Coordinates], failed: Mapping[Coordinates, Evidence]) -> None:
         """After a replay: the one are done with, the others keep their place with new evidence; both count one more."""
 
-    def pending(self, partitions: Collection[TopicPartition], most: int) -> list[DeadLetter]:
-        """Those of these partitions that their topic does not have yet, by coordinates, at most `most`."""
+    def pending(self, partitions: Collection[TopicPartition], most: int, size: int = PENDING_BYTES) -> list[DeadLetter]:
+        """Those of these partitions that their topic does not have yet, by coordinates: at most `most`, and no more
+        than one beyond `size` bytes of keys and values."""
 
     def count_pending(self, partitions: Collection[TopicPartition]) -> int:
         """How many that are in all."""
@@ -199,6 +203,8 @@ class Sink(Protocol):
     def reset(self, positions: Mapping[TopicPartition, Position]) -> None:
         """Store these positions and raise each epoch, so that a running owner is fenced.
 
+        Open dead letters from there on are discarded, because their records are read again; not those of a topic that
+        was created anew since.
         Raises UnavailableError, FatalError.
         """
 

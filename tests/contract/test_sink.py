@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime
 import threading
 import uuid
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -14,78 +15,29 @@ import pytest
 from consumer.errors import FatalError, FencedError, RejectedError, UnavailableError
 from consumer.sinks import Claim, Fence, Position, Sink
 from consumer.table import Kind, Mode, TableRows, Target
-from tests.databases import DATABASES, HOSTILE, Database
-
-P, Q = ("orders", 0), ("orders", 1)
-START = Position(0, "cluster", "topic")
-ITEM = Target("item")
-UPSERT = Target("item", Mode.UPSERT)
-VERSIONED = Target("item", Mode.UPSERT, version="version")
-INCREMENT = Target("item", Mode.INCREMENT, add=("amount",))
-DELETE = Target("item", Mode.DELETE)
-PAIR = Target("pair", Mode.INCREMENT, key=("a", "b"), add=("total", "rate"))
-EVENT = Target("event")
-
-
-class SinkFactory:
-    """Makes sinks on one database, and closes them."""
-
-    def __init__(self, database: Database) -> None:
-        self.database, self.rows, self._sinks = database, database.rows, list[Sink]()
-
-    def __call__(self, *targets: Target, owner: str = "a", exactly_once: bool = True) -> Sink:
-        self._sinks.append(self.database.sink(targets or (ITEM, EVENT), owner, exactly_once))
-        return self._sinks[-1]
-
-    def close(self) -> None:
-        for sink in self._sinks:
-            sink.close()
-
-
-@pytest.fixture(scope="module", params=DATABASES)
-def database(request: pytest.FixtureRequest) -> Iterator[Database]:
-    database = DATABASES[request.param](request)
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def sink_factory(database: Database) -> Iterator[SinkFactory]:
-    factory = SinkFactory(database)
-    yield factory
-    factory.close()
-    database.clear()
-
-
-def group(table: str, columns: str, *rows: tuple[Any, ...], deletes: list[bool] | None = None) -> TableRows:
-    return TableRows(table, tuple(columns.split()), list(rows), list(range(len(rows))), deletes)
-
-
-def fences(claims: dict[tuple[str, int], Claim]) -> dict[tuple[str, int], Fence]:
-    return {key: Fence(claim.epoch, claim.position.next_offset) for key, claim in claims.items()}
-
-
-def opened(sink: Sink) -> Sink:
-    """With P claimed and a transaction open."""
-    sink.begin(fences(sink.claim({P: START})))
-    return sink
-
-
-def write(sink: Sink, *groups: TableRows) -> None:
-    """A transaction of its own."""
-    claimed = fences(sink.claim({P: START}))
-    sink.begin(claimed)
-    sink.apply(groups)
-    sink.commit({P: claimed[P].next_offset + 1})
+from tests.databases import HOSTILE
+from tests.sinks import (
+    DELETE,
+    INCREMENT,
+    ITEM,
+    PAIR,
+    START,
+    UPSERT,
+    VERSIONED,
+    P,
+    Q,
+    SinkFactory,
+    by_id,
+    fences,
+    group,
+    opened,
+    write,
+)
 
 
 def advice(sink: Sink, *tables: str) -> list[str]:
     """What `check` says, but for the tests' own server, which is made unsafe for speed."""
     return [sentence for sentence in sink.check(tables) if not sentence.startswith("fsync is off")]
-
-
-def by_id(rows: list[dict[str, Any]], *columns: str) -> list[tuple[Any, ...]]:
-    return sorted(tuple(row[column] for column in columns or row) for row in rows)
 
 
 # Tables
@@ -159,6 +111,25 @@ def test_a_claim_stores_the_start_and_then_keeps_what_is_stored(sink_factory: Si
     assert first.position == second[P].position == Position(5, "c", "t")
     assert second[P].epoch > first.epoch
     assert second[Q].position == START
+
+
+def test_first_claims_at_once_all_succeed(sink_factory: SinkFactory) -> None:
+    """Whoever makes the tables, the others find them, or are unavailable until they are made."""
+    for _ in range(5):
+        sinks = [sink_factory(owner=str(number), group=str(number)) for number in range(6)]
+        ready = threading.Barrier(len(sinks))
+
+        def claim(sink: Sink, ready: threading.Barrier = ready) -> dict[tuple[str, int], Claim]:
+            sink.offsets()  # connects
+            ready.wait()
+            while True:
+                with suppress(UnavailableError):
+                    return sink.claim({P: START})
+
+        with ThreadPoolExecutor(len(sinks)) as pool:
+            assert list(pool.map(claim, sinks)) == [{P: Claim(1, START)}] * len(sinks)
+        sink_factory.close()
+        sink_factory.database.clear()
 
 
 def test_a_later_claim_fences_the_earlier(sink_factory: SinkFactory) -> None:
@@ -362,7 +333,7 @@ def test_a_refusal_never_tells_values(sink_factory: SinkFactory, columns: str, r
 
 def test_a_deferred_constraint_refuses_in_apply(sink_factory: SinkFactory) -> None:
     """What the database would check only at COMMIT is refused while the record can still be found."""
-    if not sink_factory.database.defers:
+    if not sink_factory.database.refers:
         pytest.skip("this database has no deferred constraints")
     sink = opened(sink_factory(Target("child"), ITEM))
     sink.apply([group("child", "id item", (1, 10)), group("item", "id", (10,))])

@@ -15,19 +15,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from consumer.errors import FencedError, TopicPartition, UnavailableError
 from consumer.sinks import Fence, Position, Sink
 from consumer.table import Mode, TableRows, Target
-from tests.databases import DATABASES, Database, Memory, PostgresDatabase, Sqlite
+from tests.databases import Database, Memory, PostgresDatabase, Sqlite
 
 P, Q = ("t", 0), ("t", 1)
 START = Position(0, "c", "i")
 EXAMPLES: dict[type[Database], int] = {Memory: 500, Sqlite: 300, PostgresDatabase: 80}
 Rows = list[tuple[Any, ...]]
-
-
-@pytest.fixture(scope="module", params=DATABASES)
-def database(request: pytest.FixtureRequest) -> Iterator[Database]:
-    database = DATABASES[request.param](request)
-    yield database
-    database.close()
 
 
 @dataclass(frozen=True)

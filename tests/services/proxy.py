@@ -5,8 +5,10 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from queue import SimpleQueue
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER of zero seconds: the peer sees a reset, and nothing more is sent
 
@@ -15,10 +17,12 @@ class Proxy:
     """Passes connections to its `port` on loopback on to `host` and `port`, until it is told otherwise.
 
     `inspect` is called with all that passes, and whether it goes to the server; what it answers False to is swallowed.
-    It runs in the connection's own threads and may call the methods here, which any thread may.
+    It runs in the connection's own threads and may call the methods here, which any thread may. `delay`: how many
+    seconds everything is on its way, in each direction.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, delay: float = 0) -> None:
+        self._delay = delay
         self.inspect: Callable[[bytes, bool], bool] = lambda data, to_server: True
         self._target = (host, port)
         self._sockets: set[socket.socket] = set()
@@ -78,16 +82,32 @@ class Proxy:
         self._pump(client, server, True)
 
     def _pump(self, source: socket.socket, sink: socket.socket, to_server: bool) -> None:
+        send = self._delayed(sink) if self._delay else sink.sendall
         with suppress(OSError):
             while data := source.recv(1 << 16):
                 self._flows.wait()
                 if self.inspect(data, to_server):
-                    sink.sendall(data)
+                    send(data)
+        with suppress(OSError):
+            send(b"")
         for each in (source, sink):
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)  # wakes the other direction's thread
             each.close()
             self._sockets.discard(each)
+
+    def _delayed(self, sink: socket.socket) -> Callable[[bytes], None]:
+        """A way to send that keeps each piece for its time, and does not keep the next one waiting."""
+        under_way: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
+
+        def deliver() -> None:
+            with suppress(OSError):
+                while (found := under_way.get())[1]:
+                    time.sleep(max(0, found[0] - time.monotonic()))
+                    sink.sendall(found[1])
+
+        threading.Thread(target=deliver, daemon=True).start()
+        return lambda data: under_way.put((time.monotonic() + self._delay, data))
 
     def _abort(self, each: socket.socket) -> None:
         with suppress(OSError):

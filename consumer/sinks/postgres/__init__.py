@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import psycopg
@@ -22,20 +23,18 @@ from consumer.errors import (
     TopicPartition,
     UnavailableError,
 )
-from consumer.sinks import Claim, Fence, Position, StoredOffset
-from consumer.sinks.postgres import catalogue, checks, offsets
-from consumer.sinks.postgres.catalogue import Relation
-from consumer.sinks.postgres.copying import copy
-from consumer.sinks.postgres.plan import Plan, plan
+from consumer.sinks import Claim, Fence, Isolated, Letters, Position, StoredOffset
+from consumer.sinks.postgres import checks, letters, offsets
 from consumer.sinks.postgres.session import Session
-from consumer.sinks.postgres.translation import Translation, refuses_data
+from consumer.sinks.postgres.sqlstate import Rules
+from consumer.sinks.postgres.tables import Answer, Tables, run
+from consumer.sinks.postgres.translation import Translation
 from consumer.table import Table, TableRows, Target
 
 __all__ = ["PostgresSink"]
 
 _T = TypeVar("_T")
 Connection = psycopg.Connection[Any]
-_Answer = tuple[list[tuple[Any, ...]], str | None]
 _LOCK_NOT_AVAILABLE = "55P03"
 _LOCK_SECONDS = 2
 _END_SECONDS = 5
@@ -48,33 +47,34 @@ class PostgresSink:
     """See Sink. `targets` in the order in which tables are locked; other tables are inserted into, after them.
 
     `owner` must be unique among running instances: a session of its name is ended when it blocks a claim.
-    `exactly_once` False: no offset table, delivery is at least once.
+    `exactly_once` False: no offset table, delivery is at least once. `verdicts`: what to do about a SQLSTATE or a class
+    of them, where it is not what `sqlstate.RULES` says; words of `sqlstate.VERDICTS`.
     """
 
     def __init__(
-        self, dsn: str, targets: Sequence[Target], group_id: str, owner: str, *, exactly_once: bool = True
+        self,
+        dsn: str,
+        targets: Sequence[Target],
+        group_id: str,
+        owner: str,
+        *,
+        exactly_once: bool = True,
+        verdicts: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Connects only when first used. Raises ConfigError when the DSN cannot be parsed."""
+        """Connects only when first used. Raises ConfigError when the DSN cannot be parsed, or a verdict is none."""
         self.transactional = exactly_once
-        self._targets = {target.table: target for target in targets}
-        self._order = {table: place for place, table in enumerate(self._targets)}
         self._group, self._owner = group_id, owner
         self._session = Session(dsn, owner)
-        self._translation = Translation()
-        self._relations: dict[str, Relation] = {}
-        self._plans: dict[tuple[str, tuple[str, ...], bool], Plan] = {}
-        self._known: dict[str, Table] = {}  # as last asked for: what rows are made for
+        self.letters: Letters = letters.PostgresLetters(group_id, self._translated, self._join)
+        rules = Rules(verdicts)
+        self._translation = Translation(rules)
+        self._tables = Tables(targets, rules, self._translation)
         self._fences: Mapping[TopicPartition, Fence] = {}
-        self._opening = ""
-        self._defers = False  # a refusal came at COMMIT: constraints that the catalogue did not show are deferred
-        self._applied = False  # something was written after the savepoint
-        self._staged = 0  # rows of this transaction that went into stages
 
     def describe(self, table: str) -> Table:
         """See Sink.describe."""
         with self._translated() as connection:
-            self._known.pop(table, None)
-            return self._load(connection, table).table
+            return self._tables.describe(connection, table)
 
     def claim(self, starts: Mapping[TopicPartition, Position]) -> dict[TopicPartition, Claim]:
         """See Sink.claim."""
@@ -91,38 +91,27 @@ class PostgresSink:
     def reset(self, positions: Mapping[TopicPartition, Position]) -> None:
         """See Sink.reset."""
         if self.transactional and positions:
-            self._take(positions, lambda c: offsets.claim(c, self._group, self._owner, positions, move=True))
+            self._take(positions, lambda c: self._moved(c, positions))
 
     def begin(self, fences: Mapping[TopicPartition, Fence]) -> None:
         """See Sink.begin. A table that changed since it was described is described again first."""
         with self._translated() as connection:
-            for table in self._targets:
-                if table not in self._relations:
-                    self._load(connection, table)
+            self._tables.prepare(connection)
             while not self._begun(connection, fences):
-                self._run(connection, "rollback")
-                for table in list(self._relations):
-                    self._load(connection, table)
+                run(connection, "rollback")
+                self._tables.renew(connection)
 
     def apply(self, rows: Sequence[TableRows]) -> None:
         """See Sink.apply."""
         with self._translated() as connection:
             self._require_transaction()
-            if self._applied:
-                self._run(connection, self._renewal())
-            self._applied = True
-            try:
-                for table_rows in sorted(rows, key=self._place):
-                    if table_rows.rows:
-                        self._write(connection, table_rows)
-                if self._checks_late():
-                    with self._instructed(connection):
-                        self._run(connection, "set constraints all immediate")
-            except RejectedError as error:
-                self._run(connection, "rollback to savepoint microbatch")
-                self._applied = False
-                self._require_same_type(error)
-                raise
+            self._tables.apply(connection, rows)
+
+    def isolate(self, rows: Sequence[TableRows], patience: int | None = None) -> Isolated:
+        """See Sink.isolate."""
+        with self._translated() as connection:
+            self._require_transaction()
+            return self._tables.isolate(connection, rows, patience)
 
     def commit(self, next_offsets: Mapping[TopicPartition, int]) -> None:
         """See Sink.commit."""
@@ -131,12 +120,12 @@ class PostgresSink:
             self._require_forward(next_offsets)
             moves = [offsets.advance(self._group, next_offsets)] if self.transactional and next_offsets else []
             try:
-                answers = self._run(connection, sql.SQL("; ").join([*moves, sql.SQL("commit")]))
+                answers = run(connection, sql.SQL("; ").join([*moves, sql.SQL("commit")]))
             except psycopg.Error as error:
                 # The transaction is over when it was COMMIT that failed, else it waits for a rollback.
-                if connection.closed or self._session.in_transaction or not refuses_data(error):
+                if connection.closed or self._session.in_transaction or not self._translation.refuses_data(error):
                     raise
-                self._defers = True
+                self._tables.defers = True
                 reason = "PostgreSQL: a constraint refused rows only at COMMIT; from now on it is checked before"
                 raise UnavailableError(reason) from None
             self._require_commit(answers)
@@ -159,7 +148,7 @@ class PostgresSink:
             found, described = [], []
             for table in tables:
                 try:
-                    described.append((self._targets.get(table, Target(table)), self._load(connection, table)))
+                    described.append(self._tables.look(connection, table))
                 except FatalError as error:
                     found.append(f"{error}. {error.hint}")
             return found + checks.check(connection, described, self.transactional)
@@ -172,19 +161,24 @@ class PostgresSink:
         """See Sink.close."""
         self._session.close()
 
+    def _moved(self, connection: Connection, positions: Mapping[TopicPartition, Position]) -> None:
+        letters.reread(connection, self._group, positions)
+        offsets.claim(connection, self._group, self._owner, positions, move=True)
+
     def _take(self, keys: Collection[TopicPartition], action: Callable[[Connection], _T]) -> _T:
         """Do something with offset rows in a transaction of its own; a session that holds them too long is ended."""
         with self._translated() as connection:
             offsets.create(connection)
+            letters.create(connection)
             for _ in range(_ATTEMPTS):
                 try:
-                    self._run(connection, f"{_BEGIN}; set local lock_timeout = '{_LOCK_SECONDS}s'")
+                    run(connection, f"{_BEGIN}; set local lock_timeout = '{_LOCK_SECONDS}s'")
                     taken = action(connection)
-                    self._require_commit(self._run(connection, "commit"))
+                    self._require_commit(run(connection, "commit"))
                 except psycopg.Error as error:
                     if error.sqlstate != _LOCK_NOT_AVAILABLE:
                         raise
-                    self._run(connection, "rollback")
+                    run(connection, "rollback")
                     self._end_owners(connection, keys)
                 else:
                     return taken
@@ -197,80 +191,21 @@ class PostgresSink:
         offsets.terminate(connection, names)
         deadline = time.monotonic() + _END_SECONDS
         while offsets.alive(connection, names) and time.monotonic() < deadline:
-            self._run(connection, "select pg_sleep(0.02)")
+            run(connection, "select pg_sleep(0.02)")
 
     def _begun(self, connection: Connection, fences: Mapping[TopicPartition, Fence]) -> bool:
         """Open the transaction. False: the description of a table is out of date."""
-        self._applied, self._staged, self._fences = False, 0, fences
+        self._fences = fences
+        self._tables.begin()
         lock = offsets.lock(self._group, fences) if self.transactional else sql.SQL("select where false")
-        answers = self._run(connection, sql.SQL("; ").join([sql.SQL(_BEGIN), lock, sql.SQL(self._opening)]))
+        answers = run(connection, sql.SQL("; ").join([sql.SQL(_BEGIN), lock, sql.SQL(self._tables.opening)]))
         found = {(topic, partition): Fence(*fence) for topic, partition, *fence in answers[2][0]}
         fenced = [key for key, fence in fences.items() if found.get(key) != fence] if self.transactional else []
         if fenced:
-            self._run(connection, "rollback")
+            run(connection, "rollback")
             raise FencedError(fenced)
         seen = {value for (value,) in answers[-2][0]}
-        return seen == frozenset().union(*(relation.fingerprints for relation in self._relations.values()))
-
-    def _write(self, connection: Connection, rows: TableRows) -> None:
-        plan = self._plan(connection, rows)
-        first = self._staged
-        with self._instructed(connection, plan):
-            if plan.stage:
-                self._run(connection, plan.create)
-                self._staged += len(rows.rows)
-            copy(connection, plan, rows, first)
-            if plan.stage:
-                self._merge(connection, plan, first)
-
-    def _merge(self, connection: Connection, plan: Plan, first: int) -> None:
-        rounds = self._run(connection, plan.count(first))[0][0][0][0] if plan.rounds else 1
-        self._run(connection, "; ".join(plan.merge(first, turn) for turn in range(1, rounds + 1)))
-
-    def _plan(self, connection: Connection, rows: TableRows) -> Plan:
-        deletes = rows.deletes is not None and True in rows.deletes
-        key = rows.table, rows.columns, deletes
-        if key not in self._plans:
-            relation = self._relations.get(rows.table) or self._meet(connection, rows.table)
-            self._plans[key] = plan(relation, self._targets.get(rows.table, Target(rows.table)), rows.columns, deletes)
-        return self._plans[key]
-
-    def _meet(self, connection: Connection, table: str) -> Relation:
-        """Describe a table in the middle of a transaction, under the lock that keeps it as described."""
-        if lock := catalogue.lock([self._load(connection, table)]):
-            self._run(connection, lock)
-        return self._load(connection, table)
-
-    def _place(self, rows: TableRows) -> int:
-        return self._order.get(rows.table, len(self._order))
-
-    def _checks_late(self) -> bool:
-        return self._defers or any(relation.deferrable for relation in self._relations.values())
-
-    def _renewal(self) -> str:
-        """A savepoint after what was applied already, and constraints as they were before their early check."""
-        deferred = ", ".join(dict.fromkeys(name for relation in self._relations.values() for name in relation.deferred))
-        again = f"; set constraints {deferred} deferred" if deferred else ""
-        return f"release savepoint microbatch; savepoint microbatch{again}"
-
-    def _load(self, connection: Connection, table: str) -> Relation:
-        self._relations[table] = relation = catalogue.load(connection, table)
-        self._known.setdefault(table, relation.table)
-        self._plans = {key: plan for key, plan in self._plans.items() if key[0] != table}
-        self._opening = catalogue.opening(list(self._relations.values()))
-        return relation
-
-    def _forget(self) -> None:
-        self._relations, self._plans, self._opening = {}, {}, catalogue.opening([])
-
-    def _run(self, connection: Connection, query: sql.Composable | str) -> list[_Answer]:
-        """Run statements without parameters in one round trip; each answers with its rows and its command tag."""
-        cursor = connection.execute(query)  # type: ignore[arg-type]
-        answers = []
-        while True:
-            answers.append((cursor.fetchall() if cursor.description else [], cursor.statusmessage))
-            if not cursor.nextset():
-                return answers
+        return seen == self._tables.fingerprints
 
     def _require_transaction(self) -> None:
         # Without one, rows would be committed as they come: a connection is made anew when there is none.
@@ -279,39 +214,23 @@ class PostgresSink:
                 "rows are written outside a transaction", "This is a defect of microbatch; please report it."
             )
 
+    def _join(self) -> None:
+        """For what else is written in the open transaction: a refused apply after it must not take it along."""
+        self._require_transaction()
+        self._tables.join()
+
     def _require_forward(self, next_offsets: Mapping[TopicPartition, int]) -> None:
         for key, offset in next_offsets.items() if self.transactional else ():
             if key not in self._fences or offset < self._fences[key].next_offset:
                 message = f"{key} is not to be moved to {offset}: begun with {self._fences.get(key)}"
                 raise FatalError(message, "This is a defect of microbatch; please report it.")
 
-    def _require_same_type(self, refusal: RejectedError) -> None:
-        """Rows are made for the columns as they were described; where those have changed, no row is at fault."""
-        table, name = refusal.table or "", refusal.column or ""
-        if table in self._known and table in self._relations:
-            before, now = self._known[table].columns.get(name), self._relations[table].table.columns.get(name)
-            if before and now and before.kind is not now.kind:
-                message = f"PostgreSQL: column {name} of table {table} was {before.type_name}, and is {now.type_name}"
-                raise FatalError(message, "Start again, so that rows are made for the table as it is now.")
-
-    def _require_commit(self, answers: Sequence[_Answer]) -> None:
+    def _require_commit(self, answers: Sequence[Answer]) -> None:
         # A failed transaction answers ROLLBACK to COMMIT, and no driver calls that an error.
         if (tag := answers[-1][1]) != "COMMIT":
             raise FatalError(
                 f"PostgreSQL answered {tag} to COMMIT", "This is a defect of microbatch; please report it."
             )
-
-    @contextmanager
-    def _instructed(self, connection: Connection, plan: Plan | None = None) -> Iterator[None]:
-        """Errors of a write, as instructions that name its table."""
-        try:
-            yield
-        except RejectedError as error:
-            error.table = error.table or (plan.table if plan else None)
-            raise
-        except psycopg.Error as error:
-            table, columns = (plan.table, [c.name for c in plan.columns]) if plan else (None, [])
-            raise self._translation.translate(error, connection.closed, table, columns) from None
 
     def _fault(self, error: psycopg.Error, connection: Connection) -> MicrobatchError:
         """The instruction in an error of a statement that writes no rows: never a rejection."""
@@ -325,7 +244,7 @@ class PostgresSink:
     def _translated(self) -> Iterator[Connection]:
         """A connection; errors on it become instructions, and all but a rejection end the transaction."""
         try:
-            connection = self._session.connection(self._forget)
+            connection = self._session.connection(self._tables.forget)
             try:
                 yield connection
             except psycopg.Error as error:

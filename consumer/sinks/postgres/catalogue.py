@@ -13,6 +13,9 @@ from consumer.errors import FatalError
 from consumer.sinks.postgres import wire
 from consumer.table import Column, Kind, Table
 
+_FOUND = """
+select oid::int8, relkind::text, relhasrules from pg_class where oid = to_regclass(%s) and relkind in ('r','p','v','f')
+"""
 # Domains are followed to their base type. Whether a domain forbids null is left to the server, as its checks are: its
 # rules change without a trace in the table's own columns.
 _COLUMNS = """
@@ -27,7 +30,8 @@ select a.attname, format_type(a.atttypid, a.atttypmod), format_type(b.oid, b.typ
        a.attgenerated = '' and a.attidentity <> 'a', b.oid::int8, t.typname,
        array(select enumlabel::text from pg_enum where enumtypid = t.oid order by enumsortorder),
        case when t.typcategory = 'A' then i.oid end::int8, i.typname, format_type(i.oid, b.typmod),
-       array(select enumlabel::text from pg_enum where enumtypid = i.oid order by enumsortorder)
+       array(select enumlabel::text from pg_enum where enumtypid = i.oid order by enumsortorder),
+       case when b.oid in ('json'::regtype, 'jsonb'::regtype) then 'text' else format_type(b.oid, -1) end
 from base b join pg_attribute a on a.attrelid = {oid} and a.attnum = b.attnum
 join pg_type t on t.oid = b.oid left join pg_type i on i.oid = t.typelem
 where t.typtype <> 'd' order by a.attnum
@@ -64,16 +68,20 @@ from pg_enum where enumtypid in ({enums}) group by enumtypid"""
 @dataclass(frozen=True, slots=True)
 class Relation:
     """A table as the catalogue held it at one moment. `name` is quoted, schema and all; `kind` is pg_class.relkind.
+    `rules`: it has some, which INSERT follows and COPY does not.
 
-    By column: `wire`, the type under which values are encoded, and `stages`, the type without domains, as SQL.
+    By column: `wire`, the type under which values are encoded, `stages`, the type without domains, as SQL, and `loose`,
+    a type which takes all that the client lets pass.
     `deferred`: the quoted names of constraints that are checked at COMMIT. `fingerprints`: of the columns and `enums`.
     """
 
     table: Table
     name: str
     kind: str
+    rules: bool
     wire: Mapping[str, int]
     stages: Mapping[str, str]
+    loose: Mapping[str, str]
     enums: tuple[int, ...]
     deferrable: bool
     deferred: tuple[str, ...]
@@ -87,20 +95,20 @@ class Relation:
 
 def load(connection: psycopg.Connection[Any], table: str) -> Relation:
     """Read a table's description. Raises FatalError when there is none, psycopg.Error."""
-    name, number, kind = _find(connection, table)
+    name, number, kind, rules = _find(connection, table)
     where = {"oid": sql.Literal(number)}
     # Before the columns: a change in between is then taken for one, never missed.
     enums = tuple(row[0] for row in connection.execute(sql.SQL(_ENUMS).format(**where)))
     found = frozenset(row[0] for row in connection.execute(fingerprints([name], enums)))
-    columns, wires, stages = {}, {}, {}
+    columns, wires, stages, loose = {}, {}, {}, {}
     for row in connection.execute(sql.SQL(_COLUMNS).format(**where)):
         column, wires[column.name] = _column(connection, row)
-        columns[column.name], stages[column.name] = column, row[2]
+        columns[column.name], stages[column.name], loose[column.name] = column, row[2], row[-1]
     keys = tuple(tuple(row[0]) for row in connection.execute(sql.SQL(_KEYS).format(**where)))
     triggers = connection.execute(sql.SQL(_DEFERRED).format(**where)).fetchall()
     deferred = tuple(dict.fromkeys(sql.Identifier(*row[1:]).as_string(connection) for row in triggers if row[0]))
     described = Table(table, columns, keys)
-    return Relation(described, name, kind, wires, stages, enums, bool(triggers), deferred, found)
+    return Relation(described, name, kind, rules, wires, stages, loose, enums, bool(triggers), deferred, found)
 
 
 def fingerprints(names: Iterable[str], enums: Iterable[int]) -> sql.Composed:
@@ -130,18 +138,15 @@ def lock(relations: Sequence[Relation]) -> str:
     return f"lock table only {names} in row exclusive mode" if names else ""
 
 
-def _find(connection: psycopg.Connection[Any], table: str) -> tuple[str, int, str]:
+def _find(connection: psycopg.Connection[Any], table: str) -> tuple[str, int, str, bool]:
     """The table whose whole name this is (topics like to have dots), else schema and table."""
     parts: list[Sequence[str]] = [[table]]
     if all(split := table.partition(".")[::2]):
         parts.append(split)
     for identifiers in parts:
         name = sql.Identifier(*identifiers).as_string(connection)
-        query = (
-            "select oid::int8, relkind::text from pg_class where oid = to_regclass(%s) and relkind in ('r','p','v','f')"
-        )
-        if row := connection.execute(query, [name]).fetchone():
-            return name, row[0], row[1]
+        if row := connection.execute(_FOUND, [name]).fetchone():
+            return name, *row
     hint = (
         f"Create the table {table}, or name another in sink.tables; without a schema it is looked for in search_path."
     )
@@ -163,6 +168,7 @@ def _column(connection: psycopg.Connection[Any], row: tuple[Any, ...]) -> tuple[
         item_name,
         item_type,
         item_labels,
+        _,
     ) = row
     kind, member = _kind(base, base_name, labels), None
     if item is not None and (item_kind := _kind(item, item_name, item_labels)) is not Kind.OTHER:

@@ -7,6 +7,8 @@ from typing import Any
 
 import psycopg
 
+from consumer.sinks import letters
+from consumer.sinks.postgres import offsets, own
 from consumer.sinks.postgres.catalogue import Relation
 from consumer.table import Kind, Mode, Target
 
@@ -24,10 +26,11 @@ _TABLE = "select relpersistence, row_security_active(oid) from pg_class where oi
 
 
 def check(connection: Connection, tables: Sequence[tuple[Target, Relation]], transactional: bool) -> list[str]:
-    """Look at the server, the offset table (`transactional`) and the tables. Raises psycopg.Error."""
+    """Look at the server, our own tables (`transactional`) and the others. Raises psycopg.Error."""
     found = list(_server(connection, transactional))
     if transactional:
-        found += _offset_table(connection)
+        found += _own_table(connection, offsets.TABLE, ("SELECT", "INSERT", "UPDATE"))
+        found += _own_table(connection, letters.TABLE, ("SELECT", "INSERT", "UPDATE", "DELETE"))
     for target, relation in tables:
         found += _privileges(connection, relation, _PRIVILEGES[target.mode])
         found += _table(connection, relation)
@@ -53,13 +56,12 @@ def _server(connection: Connection, transactional: bool) -> Iterator[str]:
         yield "The server takes no writes (a standby, or read-only); connect to the primary."
 
 
-def _offset_table(connection: Connection) -> Iterator[str]:
-    name = "microbatch_offsets"
-    if not _value(connection, "select to_regclass(%s) is not null", name):
+def _own_table(connection: Connection, name: str, privileges: Sequence[str]) -> Iterator[str]:
+    if not own.exists(connection, name):
         if not _value(connection, "select coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"):
             yield f"Table {name} is missing and you may not create it; let an administrator create it, or grant CREATE."
         return
-    for privilege in ("SELECT", "INSERT", "UPDATE"):
+    for privilege in privileges:
         if not _value(connection, "select has_table_privilege(%s, %s)", name, privilege):
             yield f"{privilege} on {name} is missing; grant it."
     if _value(connection, "select relpersistence <> 'p' from pg_class where oid = to_regclass(%s)", name):

@@ -18,19 +18,48 @@ _LOT = 500
 _UNENCODABLE = (OverflowError, UnicodeEncodeError, struct.error, TypeError, ValueError, RecursionError)
 
 
-def copy(connection: psycopg.Connection[Any], plan: Plan, rows: TableRows, first: int) -> None:
-    """Send the rows, numbered from `first` on into a stage. Raises RejectedError, FatalError, psycopg.Error."""
+def copy(connection: psycopg.Connection[Any], plan: Plan, rows: TableRows, numbers: Sequence[int]) -> None:
+    """Send the rows, under these numbers where it is into a stage. Raises RejectedError, FatalError, psycopg.Error."""
     try:
         with connection.cursor() as cursor, cursor.copy(plan.copy) as channel:
             channel.set_types(plan.wire)
             write = channel.write_row
             for start in range(0, len(rows.rows), _LOT):
-                for row in _lot(plan, rows, start, first):
+                for row in _lot(plan, rows, start, numbers):
                     write(row)
     except _UNENCODABLE as error:
         refused = _reason(plan, rows, error)
         refused.table = plan.table
         raise refused from None
+
+
+def unfit(plan: Plan, rows: TableRows) -> dict[int, RejectedError]:
+    """The rows, by their place, that are refused before anything is sent. Raises FatalError."""
+    found: dict[int, RejectedError] = {}
+    every = range(len(rows.rows))
+    kept = [] if plan.deletes else [i for i in every if not (rows.deletes and rows.deletes[i])]
+    for index, column in enumerate(plan.columns):
+        places = every if column.name in plan.needed else kept
+        values = [rows.rows[place][index] for place in places]
+        try:
+            checked(column, values)
+        except (RejectedError, *_UNENCODABLE):
+            found = _each(column, places, values) | found
+    for error in found.values():
+        error.table = plan.table
+    return found
+
+
+def _each(column: Column, places: Sequence[int], values: Sequence[Any]) -> dict[int, RejectedError]:
+    found = {}
+    for place, value in zip(places, values, strict=True):
+        try:
+            checked(column, [value])
+        except RejectedError as error:
+            found[place] = error
+        except _UNENCODABLE as error:
+            found[place] = _unencodable(error)
+    return found
 
 
 def _reason(plan: Plan, rows: TableRows, error: BaseException) -> RejectedError:
@@ -42,14 +71,18 @@ def _reason(plan: Plan, rows: TableRows, error: BaseException) -> RejectedError:
             return found
         except _UNENCODABLE:
             pass
+    return _unencodable(error)
+
+
+def _unencodable(error: BaseException) -> RejectedError:
     return RejectedError(f"the driver cannot encode a value ({type(error).__name__})")
 
 
-def _lot(plan: Plan, rows: TableRows, start: int, first: int) -> Iterable[tuple[Any, ...]]:
+def _lot(plan: Plan, rows: TableRows, start: int, all_numbers: Sequence[int]) -> Iterable[tuple[Any, ...]]:
     lot = rows.rows[start : start + _LOT]
     if not plan.stage:
         return plan.shape.fit(lot)
-    numbers = range(first + start, first + start + len(lot))
+    numbers = all_numbers[start : start + _LOT]
     deletes = [True] * len(lot) if plan.deletes else (rows.deletes or [])[start : start + _LOT]
     if True not in deletes:
         return ((number, False, *row) for number, row in zip(numbers, plan.shape.fit(lot), strict=True))

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 
 from psycopg import sql
 
+from consumer.table import Mode
+
 # Names that no sane table has, because the stage holds the table's columns beside them.
 ROW, DELETE, ROUND = sql.Identifier("#row"), sql.Identifier("#delete"), sql.Identifier("#round")
 _ALL, _KEPT = sql.SQL("true"), sql.SQL("not {}").format(DELETE)
@@ -38,6 +40,19 @@ class Merge:
             )
         ]
 
+    def alone(self, values: sql.Composable, mode: Mode) -> str:
+        """One row of these values into the table without a stage, as PL/pgSQL; for modes that delete nothing."""
+        insert = self._format("insert into {t} as t ({names}) values ({values})", values=values).as_string()
+        if mode is Mode.INSERT:
+            return insert
+        if mode is Mode.UPSERT or not self._changes:
+            return f"{insert} {self._on_conflict().as_string()}"
+        update = "update {t} t set {assign} from (select {values}) r ({names}) where {same_r}"
+        conflict = "on conflict ({key}) do update set {assign}"
+        first = self._format(update, assign=self._assign("r"), values=values, same_r=self._same("t", "r")).as_string()
+        then = self._format(conflict, assign=self._assign("excluded")).as_string()
+        return f"{first}; if not found then {insert} {then}; end if"
+
     def upsert(self) -> list[sql.Composed]:
         return [self._upsert(_ALL)]
 
@@ -46,7 +61,7 @@ class Merge:
 
         With a version this holds only for rows of one round (see `rounds`).
         """
-        return [self._lock(), self._delete(DELETE), self._upsert(_KEPT)]
+        return [self._delete(DELETE), self._upsert(_KEPT)]
 
     def rounds(self) -> sql.Composed:
         """Defines `numbered`, the rows of `every` with their round: how often their key had turned by then from being
@@ -60,21 +75,20 @@ class Merge:
         )
 
     def delete(self) -> list[sql.Composed]:
-        return [self._lock(), self._delete(_ALL)]
+        return [self._delete(_ALL)]
+
+    def lock(self) -> sql.Composed:
+        """The query to begin with where rows are deleted."""
+        statement = (
+            "{last} select count(*) from (select from {t} t join last l on {same_l} order by {t_key} for update of t) r"
+        )
+        return self._format(statement, last=self._last(), same_l=self._same("t", "l"))
 
     def increment(self) -> list[sql.Composed]:
         """Existing rows first, by UPDATE: the row that ON CONFLICT proposes for them would meet the table's checks."""
-        adds = self._add + self._rest
-        if not adds:
+        if not self._changes:
             return [self._upsert(_ALL)]
         total = sql.SQL("sum({0}) as {0}")
-        added = sql.SQL("{0} = coalesce(t.{0}, 0) + {1}.{0}")
-        replaced = sql.SQL("{0} = {1}.{0}")
-
-        def assign(source: str) -> sql.Composed:
-            new = sql.Identifier(source)
-            return listed([added.format(c, new) for c in self._add] + [replaced.format(c, new) for c in self._rest])
-
         statement = """{last}, sums as (select {sums} from staged group by {key}),
 delta as materialized (select {columns} from sums s join last l on {same_l}),
 locked as materialized (select {t_key} from {t} t join delta d on {same} order by {t_key} for update of t),
@@ -94,10 +108,24 @@ on conflict ({key}) do update set {from_excluded}"""
                 same_l=self._same("s", "l"),
                 same_k=self._same("k", "d"),
                 same_c=self._same("c", "d"),
-                from_delta=assign("d"),
-                from_excluded=assign("excluded"),
+                from_delta=self._assign("d"),
+                from_excluded=self._assign("excluded"),
             )
         ]
+
+    @property
+    def _changes(self) -> bool:
+        """Whether a row has more than its key."""
+        return bool(self._add or self._rest)
+
+    def _assign(self, source: str) -> sql.Composed:
+        """What an increment makes of an existing row."""
+        added, replaced, new = (
+            sql.SQL("{0} = coalesce(t.{0}, 0) + {1}.{0}"),
+            sql.SQL("{0} = {1}.{0}"),
+            sql.Identifier(source),
+        )
+        return listed([added.format(c, new) for c in self._add] + [replaced.format(c, new) for c in self._rest])
 
     def _last(self) -> sql.Composed:
         return self._format("last as ({rows})", rows=self._latest(_ALL))
@@ -117,23 +145,19 @@ on conflict ({key}) do update set {from_excluded}"""
         return sql.SQL("(t.{0} is null or {1}.{0} >= t.{0})").format(self._version, sql.Identifier(new))
 
     def _upsert(self, which: sql.Composable) -> sql.Composed:
+        return self._format(
+            "{last} insert into {t} as t ({names}) select {names} from last where {which} order by {key} {action}",
+            last=self._last(),
+            which=which,
+            action=self._on_conflict(),
+        )
+
+    def _on_conflict(self) -> sql.Composed:
         action: sql.Composable = sql.SQL("nothing")
         if self._rest:
             sets = listed(sql.SQL("{0} = excluded.{0}").format(name) for name in self._rest)
             action = sql.SQL("update set {} where {}").format(sets, self._newer("excluded"))
-        return self._format(
-            "{last} insert into {t} as t ({names}) select {names} from last where {which} order by {key} "
-            "on conflict ({key}) do {action}",
-            last=self._last(),
-            which=which,
-            action=action,
-        )
-
-    def _lock(self) -> sql.Composed:
-        statement = (
-            "{last} select count(*) from (select from {t} t join last l on {same_l} order by {t_key} for update of t) r"
-        )
-        return self._format(statement, last=self._last(), same_l=self._same("t", "l"))
+        return self._format("on conflict ({key}) do {action}", action=action)
 
     def _delete(self, which: sql.Composable) -> sql.Composed:
         return self._format(

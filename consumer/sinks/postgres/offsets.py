@@ -10,10 +10,12 @@ from psycopg import sql
 
 from consumer.errors import TopicPartition
 from consumer.sinks import Claim, Fence, Position, StoredOffset
+from consumer.sinks.postgres import own
 from consumer.sinks.postgres.session import application_name
 
 Connection = psycopg.Connection[Any]
-TABLE = """
+TABLE = "microbatch_offsets"
+_CREATE = """
 create table if not exists microbatch_offsets (
   group_id text not null, topic text not null, partition int not null,
   next_offset bigint not null, owner_epoch bigint not null, owner text not null,
@@ -60,21 +62,9 @@ from pg_stat_activity where application_name = any(%s) and usename = current_use
 """
 
 
-def exists(connection: Connection) -> bool:
-    row = connection.execute("select to_regclass('microbatch_offsets') is not null").fetchone()
-    return bool(row and row[0])
-
-
 def create(connection: Connection) -> None:
-    """Create the table if it is missing; only then is the privilege for it needed. Safe among many at once."""
-    if exists(connection):
-        return
-    try:
-        connection.execute(TABLE)
-    except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable):
-        # IF NOT EXISTS looks before it creates: who loses a race for the name is told so by the catalogue's keys.
-        if not exists(connection):
-            raise
+    """Create the table if it is missing, as `own.create` does."""
+    own.create(connection, TABLE, _CREATE)
 
 
 def claim(
@@ -110,7 +100,7 @@ def advance(group: str, next_offsets: Mapping[TopicPartition, int]) -> sql.Compo
 
 def stored(connection: Connection, group: str) -> dict[TopicPartition, StoredOffset]:
     """Everything of this group."""
-    if not exists(connection):
+    if not own.exists(connection, TABLE):
         return {}
     return {
         (topic, partition): StoredOffset(Position(offset, cluster, number), epoch, owner, updated)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from psycopg import sql
@@ -13,10 +13,12 @@ from consumer.sinks.conversion import checked
 from consumer.sinks.postgres.catalogue import Relation
 from consumer.sinks.postgres.merge import DELETE, ROW, Merge, listed
 from consumer.sinks.postgres.shape import Shape
-from consumer.table import Column, Mode, Target
+from consumer.table import Column, Kind, Mode, Target
 
 _HINT = "Make sink.tables and the table agree; `microbatch check` shows what differs."
-_INT4, _BOOLEAN = 23, 16
+_HEAD = (20, 16)  # of the numbers of rows, int8, and whether they delete, boolean
+_JSON = 114
+RECORD = "#record"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +26,10 @@ class Plan:
     """How rows of one table with these columns are written.
 
     `copy` takes them, each with its type in `wire`. Without a stage that is all. With one, `create` makes it, rows are
-    preceded by their number and whether they delete, and `merges` are run on those from a given number on; where
-    `rounds` is given, for one round after the other. `needed`: key and version, which are never null. `deletes`: all
-    rows do, whatever they say.
+    preceded by their number and whether they delete, and `lock`, a query, and `merges` are run on some of them, by
+    number; where `rounds` is given, for one round after the other. `alone`, if there is one, writes a row in the
+    variable RECORD without a stage. `needed`: key and version, which are never null. `deletes`: all rows do, whatever
+    they say.
     """
 
     table: str
@@ -35,26 +38,66 @@ class Plan:
     needed: frozenset[str]
     wire: tuple[int, ...]
     copy: str
+    alone: str
     create: str = ""
     stage: str = ""
+    lock: str = ""
     merges: tuple[str, ...] = ()
     deletes: bool = False
     rounds: str = ""
 
-    def count(self, first: int) -> str:
-        """The statement that says how many rounds there are."""
-        return f'with every as {self._rows(first)}, {self.rounds} select max("#round") from numbered'  # noqa: S608 (quoted)
+    def count(self, which: str) -> str:
+        """The query that says how many rounds there are. `which`: the staged rows that count, as a condition."""
+        return f'with every as {self._rows(which)}, {self.rounds} select max("#round") from numbered'  # noqa: S608 (quoted)
 
-    def merge(self, first: int, turn: int) -> str:
-        """The statements for the staged rows numbered `first` and above, of this round."""
-        staged = f"with staged as {self._rows(first)}"
+    def queries(self, which: str, turn: int | str) -> list[str]:
+        """The queries to begin a round with."""
+        return self._over(which, turn, filter(None, [self.lock]))
+
+    def changes(self, which: str, turn: int | str) -> list[str]:
+        """The statements that come then."""
+        return self._over(which, turn, self.merges)
+
+    def _over(self, which: str, turn: int | str, statements: Iterable[str]) -> list[str]:
+        staged = f"with staged as {self._rows(which)}"
         if self.rounds:
             chosen = f'(select * from numbered where "#round" = {turn})'  # noqa: S608 (quoted)
-            staged = f"with every as {self._rows(first)}, {self.rounds}, staged as {chosen}"
-        return "; ".join(f"{staged}, {merge}" for merge in self.merges)
+            staged = f"with every as {self._rows(which)}, {self.rounds}, staged as {chosen}"
+        return [f"{staged}, {statement}" for statement in statements]
 
-    def _rows(self, first: int) -> str:
-        return f'(select * from {self.stage} where "#row" >= {first})'  # noqa: S608 (quoted)
+    def _rows(self, which: str) -> str:
+        return f"(select * from {self.stage} where {which})"  # noqa: S608 (quoted)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A value in the raw stage, by SQL, and what it must fit into: the column's type, and that without domains."""
+
+    column: str
+    value: str
+    type_name: str
+    base: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """How the same rows are written a few at a time.
+
+    `raw` takes them in, and refuses nothing that only the server can judge. From there `move` takes those that count
+    into the table; or, if it has merges, into the stage of `staged`. `index` and `unindex`, before and after all that,
+    make a few rows as quick to have as many.
+    """
+
+    raw: Plan
+    index: str
+    unindex: str
+    staged: Plan
+    into: str
+    probes: tuple[Probe, ...]
+
+    def move(self, which: str) -> str:
+        """The statement that moves rows on; `which` as in Plan."""
+        return f'{self.into} where {which} order by "#row"'
 
 
 def plan(relation: Relation, target: Target, names: tuple[str, ...], deletes: bool) -> Plan:
@@ -68,8 +111,10 @@ def plan(relation: Relation, target: Target, names: tuple[str, ...], deletes: bo
         message = f"a row of {target.table} is to be deleted, but its mode is {target.mode}"
         raise FatalError(message, "Use mode: upsert for the table, or on_null: reject for the topic.")
     if target.mode is Mode.INSERT and relation.copies:
-        copy = _copy(sql.SQL(relation.name), map(sql.Identifier, names))
-        return Plan(target.table, columns, Shape(columns), frozenset(), wire, copy)
+        name = sql.SQL(relation.name)
+        copy = _copy(name, map(sql.Identifier, names))
+        alone = Merge(name, names, (), (), None).alone(_record(relation, columns), Mode.INSERT)
+        return Plan(target.table, columns, Shape(columns), frozenset(), wire, copy, alone)
     return _staged(relation, target, columns, wire, deletes)
 
 
@@ -85,8 +130,8 @@ def _staged(
         raise RejectedError(reason, table=target.table, column=missing)
     never_null = {*needed, *target.add} if target.mode is Mode.INCREMENT else needed
     columns = tuple(replace(column, nullable=column.nullable and column.name not in never_null) for column in columns)
-    stage = _stage_name(relation, names)
-    qualified = sql.Identifier("pg_temp", stage)
+    create, name = _stage(relation, names, relation.stages)
+    stage = _qualified(name)
     build = Merge(sql.SQL(relation.name), names, key, target.add, version)
     merges = {
         Mode.INSERT: build.insert,
@@ -94,18 +139,21 @@ def _staged(
         Mode.INCREMENT: build.increment,
         Mode.DELETE: build.delete,
     }[target.mode]()
+    deletes = deletes or target.mode is Mode.DELETE
     return Plan(
         target.table,
         columns,
         Shape(columns),
         needed,
-        (_INT4, _BOOLEAN, *wire),
-        _copy(qualified, [ROW, DELETE, *map(sql.Identifier, names)]),
-        _create(stage, [(name, relation.stages[name]) for name in names]),
-        qualified.as_string(),
+        (*_HEAD, *wire),
+        _copy(stage, [ROW, DELETE, *map(sql.Identifier, names)]),
+        "" if deletes else build.alone(_record(relation, columns), target.mode),
+        create,
+        stage.as_string(),
+        build.lock().as_string() if deletes else "",
         tuple(merge.as_string() for merge in merges),
         target.mode is Mode.DELETE,
-        build.rounds().as_string() if deletes and version else "",
+        build.rounds().as_string() if deletes and version and target.mode is not Mode.DELETE else "",
     )
 
 
@@ -127,17 +175,65 @@ def _key(relation: Relation, target: Target) -> tuple[str, ...]:
     return key
 
 
-def _stage_name(relation: Relation, names: Sequence[str]) -> str:
+def trial(relation: Relation, plan: Plan) -> Trial:
+    """How to write a few at a time what `plan` writes all at once."""
+    names = [column.name for column in plan.columns]
+    fields: list[sql.Composable] = list(map(sql.Identifier, names))
+    casts = [_cast(relation, column) for column in plan.columns]
+    values: list[sql.Composable] = [field + cast for field, cast in zip(fields, casts, strict=True)]
+    create, name = _stage(relation, names, relation.loose)
+    raw, index = _qualified(name), _qualified(f"{name}_row")
+    wire = [_JSON if column.kind is Kind.JSON else relation.wire[column.name] for column in plan.columns]
+    taking = replace(
+        plan, create=create, stage=raw.as_string(), wire=(*_HEAD, *wire), copy=_copy(raw, [ROW, DELETE, *fields])
+    )
+    probes = [
+        Probe(column.name, value.as_string(), column.type_name, relation.stages[column.name])
+        for column, value in zip(plan.columns, values, strict=True)
+    ]
+    into: sql.Composable = sql.SQL(relation.name)
+    if plan.stage:
+        create, ranged = _stage(relation, names, relation.stages, indexed=True)
+        into = _qualified(ranged)
+        plan = replace(plan, create=f"{create}; {_index(ranged)}", stage=into.as_string())
+        fields, values = [ROW, DELETE, *fields], [ROW, DELETE, *values]
+    move = sql.SQL("insert into {} ({}) select {} from {}").format(into, listed(fields), listed(values), raw)
+    unindex = sql.SQL("drop index {}").format(index).as_string()
+    return Trial(taking, _index(name), unindex, plan, move.as_string(), tuple(probes))
+
+
+def _record(relation: Relation, columns: Iterable[Column]) -> sql.Composed:
+    fields = [(sql.Identifier(RECORD, column.name), _cast(relation, column)) for column in columns]
+    return listed(field + cast for field, cast in fields)
+
+
+def _cast(relation: Relation, column: Column) -> sql.SQL:
+    # Text is cast by assignment alone: said aloud, a cast cuts off what is too long.
+    cuts = column.kind in (Kind.TEXT, Kind.ARRAY)
+    return sql.SQL("" if cuts else f"::{relation.stages[column.name]}")
+
+
+def _stage(
+    relation: Relation, names: Sequence[str], types: Mapping[str, str], *, indexed: bool = False
+) -> tuple[str, str]:
+    """How to make a table for rows on their way, and its name; one that is to be `indexed` is another."""
     # Behind pgbouncer a session is shared: a stage found there is used only if it is the same in every column.
-    shape = repr((relation.name, sorted(relation.fingerprints), names))
-    return f"microbatch_stage_{hashlib.sha256(shape.encode()).hexdigest()[:16]}"
-
-
-def _create(stage: str, columns: Iterable[tuple[str, str]]) -> str:
+    columns = [(name, types[name]) for name in names]
+    shape = repr((relation.name, sorted(relation.fingerprints), columns, indexed))
+    name = f"microbatch_stage_{hashlib.sha256(shape.encode()).hexdigest()[:16]}"
     # Kept for the session: a table made in every transaction bloats the catalogue, and takes longer.
-    typed = [sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(type_name)) for name, type_name in columns]
-    statement = sql.SQL("create temp table if not exists {} ({} int, {} boolean, {}) on commit delete rows")
-    return statement.format(sql.Identifier(stage), ROW, DELETE, listed(typed)).as_string()
+    typed = [sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(type_name)) for column, type_name in columns]
+    statement = sql.SQL("create temp table if not exists {} ({} int8, {} boolean, {}) on commit delete rows")
+    return statement.format(sql.Identifier(name), ROW, DELETE, listed(typed)).as_string(), name
+
+
+def _qualified(name: str) -> sql.Identifier:
+    return sql.Identifier("pg_temp", name)
+
+
+def _index(stage: str) -> str:
+    statement = sql.SQL("create index if not exists {} on {} ({})")
+    return statement.format(sql.Identifier(f"{stage}_row"), _qualified(stage), ROW).as_string()
 
 
 def _copy(table: sql.Composable, columns: Iterable[sql.Composable]) -> str:

@@ -9,7 +9,7 @@ import psycopg
 
 from consumer.errors import FatalError, MicrobatchError, RejectedError, UnavailableError
 from consumer.sinks.postgres import sqlstate
-from consumer.sinks.postgres.sqlstate import Verdict
+from consumer.sinks.postgres.sqlstate import Rules, Verdict
 
 _PATIENCE = 5
 _REFUSED_LOGIN = re.compile(
@@ -20,9 +20,10 @@ _REFUSED_LOGIN = re.compile(
 
 
 class Translation:
-    """Keeps the one thing that matters from error to error: how many in a row were doubtful."""
+    """By `rules`. Keeps the one thing that matters from error to error: how many in a row were doubtful."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
         self._doubtful = 0
 
     def settle(self) -> None:
@@ -38,22 +39,46 @@ class Translation:
             if broken:
                 return UnavailableError("PostgreSQL: the connection is lost")
             return RejectedError(f"the driver cannot encode a value ({type(error).__name__})", table=table)
-        rule = sqlstate.rule(state)
-        if rule.verdict is Verdict.RECORD and not broken:
-            return _rejected(error, state, table, columns)
+        rule = sqlstate.BROKEN if broken else self._rules.rule(state)
+        if rule.verdict is Verdict.RECORD:
+            diag = error.diag
+            column = diag.column_name or _column(diag.context, columns)
+            return rejection(state, diag.table_name, column, diag.constraint_name, table)
         message = f"PostgreSQL: {error.diag.message_primary or sqlstate.condition(state)} ({state})"
-        if broken or rule.verdict in (Verdict.RETRY, Verdict.RECONNECT):
-            return UnavailableError(message)
+        if rule.verdict in (Verdict.RETRY, Verdict.RECONNECT):
+            return UnavailableError(message, smaller=rule.smaller)
         if rule.verdict is Verdict.DOUBTFUL:
             self._doubtful += 1
             if self._doubtful < _PATIENCE:
                 return UnavailableError(message)
         return FatalError(message, rule.why)
 
+    def may_go_on(self, error: psycopg.Error, broken: bool) -> bool:
+        """Whether another way of doing the same may work, as after a savepoint: neither an outage nor a defect."""
+        if error.sqlstate is None or broken:
+            return not broken
+        return self._rules.rule(error.sqlstate).verdict in (Verdict.RECORD, Verdict.SETUP)
 
-def refuses_data(error: psycopg.Error) -> bool:
-    """Whether the error is about the rows."""
-    return error.sqlstate is not None and sqlstate.rule(error.sqlstate).verdict is Verdict.RECORD
+    def refuses_data(self, error: psycopg.Error) -> bool:
+        """Whether the error is about the rows."""
+        return error.sqlstate is not None and self._rules.rule(error.sqlstate).verdict is Verdict.RECORD
+
+
+def rejection(
+    state: str, found: str | None, column: str | None, constraint: str | None, written: str | None
+) -> RejectedError:
+    """A refusal as the server tells it, without values. `written`: the table, if the one `found` is none or a stage."""
+    # The stage is ours: what was written is the table behind it.
+    table = found if found and not found.startswith("microbatch_stage") else written
+    parts = [("table", table), ("column", column), ("constraint", constraint)]
+    reason = ", ".join([sqlstate.condition(state), *(f"{name} {value}" for name, value in parts if value)])
+    return RejectedError(reason, state, table, column or None, constraint or None)
+
+
+def line(error: psycopg.Error) -> int | None:
+    """Which line of a COPY the server speaks of, from 1; it need not be at fault, and is told only in English."""
+    found = re.findall(r"^COPY .*, line (\d+)", error.diag.context or "", re.MULTILINE)
+    return int(found[-1]) if found else None
 
 
 def refused_login(error: psycopg.Error, first: bool) -> MicrobatchError:
@@ -64,22 +89,11 @@ def refused_login(error: psycopg.Error, first: bool) -> MicrobatchError:
     """
     text = " ".join(str(error).split())
     if first and _REFUSED_LOGIN.search(text):
-        return FatalError(f"PostgreSQL: {text}", sqlstate.rule("28").why)
+        return FatalError(f"PostgreSQL: {text}", sqlstate.FIRST_LOGIN.why)
     return UnavailableError(f"PostgreSQL: {text}")
-
-
-def _rejected(error: psycopg.Error, state: str, table: str | None, columns: Collection[str]) -> RejectedError:
-    diag = error.diag
-    # The stage is ours: what was written is the table behind it.
-    stage = (diag.table_name or "").startswith("microbatch_stage")
-    where = diag.table_name if diag.table_name and not stage else table
-    column = diag.column_name or _column(diag.context, columns)
-    parts = [("table", where), ("column", column), ("constraint", diag.constraint_name)]
-    reason = ", ".join([sqlstate.condition(state), *(f"{name} {value}" for name, value in parts if value)])
-    return RejectedError(reason, state, where, column, diag.constraint_name)
 
 
 def _column(context: str | None, columns: Collection[str]) -> str | None:
     """COPY says `COPY t, line 1, column c` where there is no field for it; in other languages it is not found."""
-    found = re.search(r"^COPY .*, column ([^:\n]+)", context or "")
-    return found[1] if found and found[1] in columns else None
+    found = re.findall(r"^COPY .*, column ([^:\n]+)", context or "", re.MULTILINE)
+    return found[-1] if found and found[-1] in columns else None

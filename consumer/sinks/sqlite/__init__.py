@@ -1,4 +1,4 @@
-"""SQLite: rows and offsets in one transaction of one file (BEGIN IMMEDIATE, WAL, synchronous=FULL).
+"""SQLite: rows, dead letters and offsets in one transaction of one file (BEGIN IMMEDIATE, WAL, synchronous=FULL).
 
 One writer at a time has the file, whatever partitions it owns: meant for one process a file. More are safe, and wait
 for each other; a claim never ends another's transaction, but is unavailable while that one lasts.
@@ -10,12 +10,22 @@ import sqlite3
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
-from consumer.errors import FatalError, FencedError, RejectedError, TopicPartition, UnavailableError
-from consumer.sinks import Claim, Fence, Position, StoredOffset
+from consumer.errors import (
+    FatalError,
+    FencedError,
+    MicrobatchError,
+    RejectedError,
+    TopicPartition,
+    UnavailableError,
+)
+from consumer.sinks import Claim, Fence, Isolated, Letters, Position, StoredOffset
+from consumer.sinks.isolation import isolate
+from consumer.sinks.sqlite import letters
 from consumer.sinks.sqlite.check import advice
-from consumer.sinks.sqlite.codes import classify
+from consumer.sinks.sqlite.codes import Codes
 from consumer.sinks.sqlite.file import connect, identity
 from consumer.sinks.sqlite.offsets import OffsetTable
 from consumer.sinks.sqlite.schema import breaks_a_key, deferring, describe
@@ -42,11 +52,17 @@ class SqliteSink:
         *,
         exactly_once: bool = True,
         busy_timeout: float = 5.0,
+        verdicts: Mapping[str, str] | None = None,
     ) -> None:
+        """`verdicts`: reject, retry or stop, by SQLite's name of a result code or of a family of them; they go before
+        those in `codes`. Raises ConfigError for others.
+        """
         self.transactional = exactly_once
         self._path, self._busy_timeout = Path(path).absolute(), busy_timeout
         self._targets = {target.table: target for target in targets}
-        self._offsets = OffsetTable(group_id, owner)
+        self._codes = Codes(verdicts or {})
+        self._group, self._offsets = group_id, OffsetTable(group_id, owner)
+        self.letters: Letters = letters.SqliteLetters(group_id, self._connected, self._joined, self._transaction)
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._interrupted = threading.Event()
@@ -93,24 +109,18 @@ class SqliteSink:
 
     def apply(self, rows: Sequence[TableRows]) -> None:
         """See Sink.apply."""
-        with self._connected() as connection:
-            _require_transaction(connection)
-            connection.execute("savepoint microbatch")
-            try:
-                self._write(connection, rows)
-            except RejectedError:
-                if not connection.in_transaction:
-                    hint = "Use ABORT instead of ON CONFLICT ROLLBACK and RAISE(ROLLBACK) in the schema."
-                    raise FatalError("SQLite: the schema ended the whole transaction", hint) from None
-                connection.execute("rollback to microbatch")
-                connection.execute("release microbatch")
-                raise
-            connection.execute("release microbatch")
+        with self._joined() as connection:
+            self._apply(connection, rows)
+
+    def isolate(self, rows: Sequence[TableRows], patience: int | None = None) -> Isolated:
+        """See Sink.isolate."""
+        with self._joined() as connection:
+            self._require_sound(connection, rows)
+            return isolate(rows, partial(self._apply, connection), patience)
 
     def commit(self, next_offsets: Mapping[TopicPartition, int]) -> None:
         """See Sink.commit."""
-        with self._connected() as connection:
-            _require_transaction(connection)
+        with self._joined() as connection:
             if self.transactional:
                 self._offsets.advance(connection, next_offsets)
             try:
@@ -136,6 +146,7 @@ class SqliteSink:
         """See Sink.reset."""
         if self.transactional:
             with self._transaction() as connection:
+                letters.reread(connection, self._group, positions)
                 self._offsets.reset(connection, positions)
 
     def check(self, tables: Collection[str]) -> list[str]:
@@ -157,6 +168,19 @@ class SqliteSink:
         if connection is not None:
             connection.close()
 
+    def _apply(self, connection: sqlite3.Connection, rows: Sequence[TableRows]) -> None:
+        connection.execute("savepoint microbatch")
+        try:
+            self._write(connection, rows)
+        except RejectedError:
+            if not connection.in_transaction:
+                hint = "Use ABORT instead of ON CONFLICT ROLLBACK and RAISE(ROLLBACK) in the schema."
+                raise FatalError("SQLite: the schema ended the whole transaction", hint) from None
+            connection.execute("rollback to microbatch")
+            connection.execute("release microbatch")
+            raise
+        connection.execute("release microbatch")
+
     def _write(self, connection: sqlite3.Connection, rows: Sequence[TableRows]) -> None:
         for group in rows:
             try:
@@ -165,7 +189,7 @@ class SqliteSink:
                 refusal.table = refusal.table or group.table
                 raise
             except _DRIVER as error:
-                raise classify(error, group.table) from None
+                raise self._codes.classify(error, group.table) from None
         for table in self._deferring_to_commit(connection, {group.table for group in rows}):
             if breaks_a_key(connection, table):
                 raise RejectedError("FOREIGN KEY constraint failed", "SQLITE_CONSTRAINT_FOREIGNKEY", table)
@@ -187,6 +211,22 @@ class SqliteSink:
             self._deferring[table] = deferring(connection, table)
         return {referring for table in tables for referring in self._deferring[table]}
 
+    def _require_sound(self, connection: sqlite3.Connection, rows: Sequence[TableRows]) -> None:
+        for table in self._deferring_to_commit(connection, {group.table for group in rows}):
+            if breaks_a_key(connection, table):  # before any of these rows, none of which is at fault then
+                hint = f"Mend them (`pragma foreign_key_check({table})` lists them): nothing gets in until then."
+                raise FatalError(f"SQLite: rows of {table} refer to rows that are not there", hint)
+
+    @contextmanager
+    def _joined(self) -> Iterator[sqlite3.Connection]:
+        """The connection in the open transaction."""
+        with self._connected() as connection:
+            # SQLite ends it by itself when the disk is full or fails (https://sqlite.org/lang_transaction.html): what
+            # came after would be committed statement by statement.
+            if not connection.in_transaction:
+                raise UnavailableError("SQLite: the transaction has ended; begin again")
+            yield connection
+
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """A transaction of its own, committed at the end."""
@@ -200,6 +240,7 @@ class SqliteSink:
         connection.execute("begin immediate")
         if self.transactional:
             self._offsets.create(connection)
+            letters.create(connection)
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
@@ -212,16 +253,17 @@ class SqliteSink:
                 self._file, self._connection = identity(self._path), connect(self._path, self._busy_timeout)
             yield self._connection
         except (UnavailableError, FatalError, *_DRIVER) as error:
-            failure = classify(error) if isinstance(error, _DRIVER) else error
+            failure = self._instruction(error) if isinstance(error, _DRIVER) else error
             if isinstance(failure, UnavailableError):
                 self.close()
             else:
                 self.rollback()
             raise failure from None
 
-
-def _require_transaction(connection: sqlite3.Connection) -> None:
-    # SQLite ends it by itself when the disk is full or fails (https://sqlite.org/lang_transaction.html): what came
-    # after would be committed statement by statement.
-    if not connection.in_transaction:
-        raise UnavailableError("SQLite: the transaction has ended; begin again")
+    def _instruction(self, error: Exception) -> MicrobatchError:
+        """What an error of a statement that writes no rows asks for: never a rejection."""
+        found = self._codes.classify(error)
+        if not isinstance(found, RejectedError):
+            return found
+        hint = "Look for triggers on microbatch's own tables."
+        return FatalError(f"SQLite refused one of microbatch's own statements: {found.reason}", hint)

@@ -1,0 +1,226 @@
+"""The block of PL/pgSQL that writes staged records in ranges, and finds those that are refused alone.
+
+Everything in it is static, so that the server plans each statement once; what it found is left in a setting of the
+transaction, because a block has no result.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import sql
+
+from consumer.errors import RejectedError
+from consumer.sinks.postgres.plan import Plan, Trial
+from consumer.sinks.postgres.translation import rejection
+
+# Of the variables of PL/pgSQL some have names as columns may have them, `found`: in a statement, columns go first. Ours
+# are named with their block there.
+_BLOCK = """
+#variable_conflict use_column
+<<"#block">>
+declare
+  "#at" int := 0; "#next" int; "#end" int; "#size" int := greatest({count} / 2, {least}); "#in_a_row" int := 0;
+  "#before" int := 0; "#dense" boolean := false;
+  "#group" int := 0; "#low" int8; "#high" int8; "#rounds" int; "#locked" int8; "#record" record; "#singly" boolean;
+  "#state" text; "#known" text := ''; "#table" text; "#column" text; "#constraint" text; "#probed" text;
+  "#refused" int[] := array[]::int[]; "#evidence" text := ''; "#told" text; "#why" text[] := array[]::text[];
+  {variables}
+begin
+  while "#at" < {count} and {patient} loop
+    "#end" := least("#at" + "#size", {count}); "#next" := "#end"; "#singly" := "#dense";
+    if not "#dense" then
+      begin
+        {groups}
+        {late}
+        "#at" := "#end"; "#size" := "#size" * 2; "#in_a_row" := 0;
+      exception when assert_failure or others then
+        get stacked diagnostics "#state" = returned_sqlstate;
+        {judge}
+        "#size" := greatest(("#end" - "#at") / 2, {least}); "#singly" := "#end" - "#at" <= {least};
+      end;
+    end if;
+    if "#singly" then
+      "#before" := cardinality("#refused");
+      {loop}
+        "#next" := "#at" + 1;
+        begin
+          {single}
+          {late}
+          "#in_a_row" := 0;
+        exception when assert_failure or others then
+          get stacked diagnostics "#state" = returned_sqlstate, "#table" = table_name, "#column" = column_name,
+            "#constraint" = constraint_name;
+          {judge}
+          if "#table" = '' and "#column" = '' and left("#state", 2) in ('22', '23') then
+            {bounds}
+            begin
+              {probes}
+            exception when others then
+              "#column" := "#probed";
+            end;
+          end if;
+          "#told" := concat_ws(chr(1), "#group", "#state", "#table", "#column", "#constraint");
+          if "#told" <> "#evidence" then
+            "#evidence" := "#told";
+            "#why" := array_append("#why",
+              jsonb_build_array("#at", "#group", "#state", "#table", "#column", "#constraint")::text);
+          end if;
+          "#refused" := array_append("#refused", "#at");
+          "#in_a_row" := "#in_a_row" + 1;
+        end;
+        "#at" := "#next";
+        exit when not {patient};
+      end loop;
+      "#dense" := cardinality("#refused") - "#before" > 1;
+    end if;
+  end loop;
+  perform set_config('microbatch.refused',
+    '[[' || array_to_string("#refused", ',') || '],[' || array_to_string("#why", ',') || ']]', true);
+end"""
+_JUDGE = """if "#state" <> "#known" then
+        if not {of_record} then
+          raise;
+        end if;
+        "#known" := "#state";
+      end if;"""
+# As few records as are no longer halved, but tried one by one: where each is a plain row, that costs little.
+_LEAST_ROWS, _LEAST = 16, 4
+# Plans are made once, for tables that may be empty then, and for ranges of any length.
+_SETTINGS = {"jit": "off", "plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+_READ = "select current_setting('microbatch.refused')"
+_RANGE = '"#row" >= "#block"."#low" and "#row" < "#block"."#high"'
+_TURN = '"#turns"."#turn"'
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """One group of rows in the raw stage of `trial`: record number n has those from `first` + n * `width` on."""
+
+    table: str
+    trial: Trial
+    first: int
+    width: int
+
+
+def block(
+    groups: Sequence[Staged],
+    count: int,
+    patience: int | None,
+    of_record: tuple[list[str], list[str]],
+    late: Iterable[str],
+) -> str:
+    """The statements that try the `count` records of these groups; the last one's answer is for `refusals`.
+
+    It ends early when more than `patience` in a row are refused. A refusal is by a state `of_record` (see Rules); any
+    other error ends it as an error of its own. `late`: what judges a range that is written.
+    """
+    alone = groups[0].trial.staged.alone if len(groups) == 1 and groups[0].width == 1 else ""
+    written = "\n".join(statement for i, group in enumerate(groups) for statement in _group(i, group))
+    parts = {
+        "count": count,
+        "least": _LEAST_ROWS if alone else _LEAST,
+        "variables": " ".join(_variables(groups)),
+        "groups": written,
+        "late": " ".join(f"{statement};" for statement in late),
+        "judge": _JUDGE.format(of_record=_of_record(*of_record)),
+        "loop": _each_row(groups[0]) if alone else 'while "#at" < "#end" loop',
+        "single": f"{alone};" if alone else written,
+        "bounds": "\n".join(_bounds(groups[0])) if alone else "",
+        "probes": _probes(groups),
+        "patient": "true" if patience is None else f'"#in_a_row" <= {patience}',
+    }
+    return "; ".join(
+        [
+            *(f"set local {name} = {value}" for name, value in _SETTINGS.items()),
+            f"do {_literal(_BLOCK.format(**parts))}",
+            *(f"set local {name} to default" for name in _SETTINGS),
+            *(group.trial.unindex for group in groups),
+            _READ,
+        ]
+    )
+
+
+def refusals(answer: str, groups: Sequence[Staged]) -> dict[int, RejectedError]:
+    """What a block found: the errors by the number of the record. It tells why where that is not as before."""
+    numbers, reasons = json.loads(answer)
+    told = {number: evidence for number, *evidence in reasons}
+    found: dict[int, RejectedError] = {}
+    evidence: list[Any] = []
+    for number in numbers:
+        evidence = told.get(number, evidence)
+        group, state, table, column, constraint = evidence
+        found[number] = rejection(state, table, column, constraint, groups[group].table)
+    return found
+
+
+def _group(index: int, group: Staged) -> Iterable[str]:
+    staged = group.trial.staged
+    yield f'"#group" := {index};'
+    yield from _bounds(group)
+    yield f"{group.trial.move(_RANGE)};"
+    if not staged.stage:
+        return
+    if staged.rounds:
+        yield f'"#rounds" := coalesce(({staged.count(_RANGE)}), 0);'
+        yield '<<"#turns">> for "#turn" in 1.."#rounds" loop'
+    yield from _merge(staged)
+    if staged.rounds:
+        yield "end loop;"
+
+
+def _bounds(group: Staged) -> Iterable[str]:
+    yield f'"#low" := {group.first} + "#at"::int8 * {group.width};'
+    yield f'"#high" := {group.first} + "#next"::int8 * {group.width};'
+
+
+def _each_row(group: Staged) -> str:
+    start, end = (f'{group.first} + "#block"."{name}"::int8' for name in ("#at", "#end"))
+    which = f'"#row" >= {start} and "#row" < {end}'
+    return f'for "#record" in select * from {group.trial.raw.stage} where {which} order by "#row" loop'  # noqa: S608 (quoted)
+
+
+def _merge(staged: Plan) -> Iterable[str]:
+    for query in staged.queries(_RANGE, _TURN):
+        yield f'"#locked" := ({query});'
+    for change in staged.changes(_RANGE, _TURN):
+        yield f"{change};"
+
+
+def _variables(groups: Sequence[Staged]) -> Iterable[str]:
+    for i, group in enumerate(groups):
+        for j, probe in enumerate(group.trial.probes):
+            yield f'"#{i}_{j}" {probe.base};'
+
+
+def _probes(groups: Sequence[Staged]) -> str:
+    """Looks for the column whose value does not fit, which only COPY would have told: by assigning it to a variable."""
+    lines = ['case "#group"']
+    for i, group in enumerate(groups):
+        lines.append(f"when {i} then")
+        source = f"from {group.trial.raw.stage} where {_RANGE}"
+        for j, probe in enumerate(group.trial.probes):
+            lines.append(f'"#probed" := {_literal(probe.column)};')
+            lines.append(f'for "#{i}_{j}" in select {probe.value} {source} loop end loop;')
+            if probe.type_name != probe.base:
+                lines.append(f"perform {probe.value}::{probe.type_name} {source};")
+    return "\n".join([*lines, "end case;"])
+
+
+def _of_record(states: list[str], others: list[str]) -> str:
+    """Whether the state is of a record: by the rule of the state itself, else of its class."""
+    return (
+        f'("#state" = any({_array(states)}) or (left("#state", 2) = any({_array(states)})'
+        f' and "#state" <> all({_array(others)})))'
+    )
+
+
+def _array(values: Iterable[str]) -> str:
+    return f"{_literal('{' + ','.join(values) + '}')}::text[]"
+
+
+def _literal(text: str) -> str:
+    return sql.Literal(text).as_string()

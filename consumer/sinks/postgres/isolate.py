@@ -1,0 +1,114 @@
+"""Finds the records at fault among rows that were refused as a whole, and writes all others."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from consumer.errors import Failure, RejectedError
+from consumer.sinks import Isolated
+from consumer.table import TableRows
+
+# How often the server's word of where it stopped is followed, and how far it must be off. It is followed for the sake
+# of single records at fault: with more of them the block is quicker, and finds its own way.
+_HINTS, _FAR = 3, 0.02
+_FEW = 4  # so many are as quick to try from here
+Refusals = dict[int, RejectedError]
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """What the sink can do with rows, in its transaction.
+
+    `attempt` writes all of it or nothing, and says why not; afterwards `suspect` is the ordinal that the refusal spoke
+    of, if it did, which need not be at fault. `unfit` tells, by ordinal, what is refused before anything is sent.
+    `search` writes all the records given (all ordinals of the rows) but those refused alone, and may give up after more
+    than so many refusals in a row; None: it cannot, and nothing is written.
+    """
+
+    attempt: Callable[[Sequence[TableRows]], RejectedError | None]
+    unfit: Callable[[Sequence[TableRows]], Refusals]
+    search: Callable[[Sequence[TableRows], Sequence[int], int | None], Refusals | None]
+    suspect: Callable[[], int | None]
+
+
+def isolate(tries: Tries, rows: Sequence[TableRows], patience: int | None) -> Isolated:
+    """See Sink.isolate."""
+    every, found = _records(rows), Refusals()
+    left = _follow(tries, rows, every, found)
+    if left and (unfit := tries.unfit(_part(rows, left))):
+        found |= unfit
+        rows = [group.only({ordinal: ordinal for ordinal in left if ordinal not in unfit}) for group in rows]
+        left = _records(rows)
+        if not _too_many(every, found, patience) and not tries.attempt(rows):
+            left = []
+    if left and not _too_many(every, found, patience):
+        rows = _part(rows, left)
+        searched = None if len(left) <= _FEW else tries.search(rows, left, patience)
+        found |= _halve(tries, rows, left, patience) if searched is None else searched
+    failures = [Failure(ordinal, found[ordinal]) for ordinal in sorted(found)]
+    return Isolated(failures, finished=not _too_many(every, found, patience))
+
+
+def _follow(tries: Tries, rows: Sequence[TableRows], records: list[int], found: Refusals) -> list[int]:
+    """Split at the suspect: most often it is the only record at fault. Returns the records that are left."""
+    for _ in range(_HINTS):
+        suspect = tries.suspect()
+        place = len(records) if suspect is None else bisect_left(records, suspect)
+        if not _FAR * len(records) <= place < len(records) or tries.attempt(_part(rows, records[:place])):
+            return records
+        if error := tries.attempt(_part(rows, records[place : place + 1])):
+            found[records[place]] = error
+        records = records[place + 1 :]
+        if not tries.attempt(_part(rows, records)):
+            return []
+    return records
+
+
+def _halve(tries: Tries, rows: Sequence[TableRows], records: list[int], patience: int | None) -> Refusals:
+    """Search as the block does, with a round trip for each step."""
+    found: Refusals = {}
+    at, size, in_a_row = 0, max(1, len(records) // 2), 0
+    while at < len(records) and (patience is None or in_a_row <= patience):
+        lot = records[at : at + size]
+        error = tries.attempt(_part(rows, lot))
+        if error and len(lot) > 1:
+            size = len(lot) // 2
+            continue
+        if error:
+            found[lot[0]] = error
+        in_a_row = in_a_row + 1 if error else 0
+        size = 1 if error else size * 2
+        at += len(lot)
+    return found
+
+
+def _too_many(every: Sequence[int], found: Collection[int], patience: int | None) -> bool:
+    """Whether more than `patience` of these records in a row are found."""
+    if patience is None or len(found) <= patience:
+        return False
+    in_a_row = 0
+    for ordinal in every:
+        in_a_row = in_a_row + 1 if ordinal in found else 0
+        if in_a_row > patience:
+            return True
+    return False
+
+
+def _records(rows: Sequence[TableRows]) -> list[int]:
+    return sorted(set[int]().union(*(group.ordinals for group in rows)))
+
+
+def _part(rows: Sequence[TableRows], records: Sequence[int]) -> list[TableRows]:
+    """The rows of these records, which follow one another."""
+    if not records:
+        return []
+    return [_slice(group, records[0], records[-1] + 1) for group in rows]
+
+
+def _slice(group: TableRows, low: int, high: int) -> TableRows:
+    part = slice(bisect_left(group.ordinals, low), bisect_left(group.ordinals, high))
+    return TableRows(
+        group.table, group.columns, group.rows[part], group.ordinals[part], group.deletes and group.deletes[part]
+    )

@@ -1,0 +1,264 @@
+"""The tables that rows go into: what is known of them, and writing into them within the sink's transaction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from consumer.errors import FatalError, RejectedError
+from consumer.sinks import Isolated
+from consumer.sinks.postgres import catalogue
+from consumer.sinks.postgres.block import Staged, block, refusals
+from consumer.sinks.postgres.catalogue import Relation
+from consumer.sinks.postgres.copying import copy, unfit
+from consumer.sinks.postgres.isolate import Refusals, Tries, isolate
+from consumer.sinks.postgres.plan import Plan, plan, trial
+from consumer.sinks.postgres.sqlstate import Rules
+from consumer.sinks.postgres.translation import Translation, line
+from consumer.table import Table, TableRows, Target
+
+Connection = psycopg.Connection[Any]
+Answer = tuple[list[tuple[Any, ...]], str | None]
+_IMMEDIATE = "set constraints all immediate"
+
+
+def run(connection: Connection, query: sql.Composable | str) -> list[Answer]:
+    """Run statements without parameters in one round trip; each answers with its rows and its command tag."""
+    cursor = connection.execute(query)  # type: ignore[arg-type]
+    answers = []
+    while True:
+        answers.append((cursor.fetchall() if cursor.description else [], cursor.statusmessage))
+        if not cursor.nextset():
+            return answers
+
+
+class Tables:
+    """Rows are written after the savepoint `microbatch`, which `opening` sets, and which follows what was applied.
+
+    `defers`: a refusal came at COMMIT, so that constraints are deferred which the catalogue did not show. What is not
+    a refusal is raised as psycopg.Error, or as the instruction that it is.
+    """
+
+    def __init__(self, targets: Sequence[Target], rules: Rules, translation: Translation) -> None:
+        self._targets = {target.table: target for target in targets}
+        self._order = {table: place for place, table in enumerate(self._targets)}
+        self._rules, self._translation = rules, translation
+        self._relations: dict[str, Relation] = {}
+        self._plans: dict[tuple[str, tuple[str, ...], bool], Plan] = {}
+        self._known: dict[str, Table] = {}  # as last asked for: what rows are made for
+        self._applied = False  # something was written after the savepoint
+        self._staged = 0  # rows of this transaction that went into stages
+        self._suspect: int | None = None  # see isolate.Tries
+        self.defers = False
+        self.opening = ""
+
+    @property
+    def fingerprints(self) -> frozenset[int]:
+        """What the statement in `opening` answers as long as no table has changed."""
+        return frozenset().union(*(relation.fingerprints for relation in self._relations.values()))
+
+    def describe(self, connection: Connection, table: str) -> Table:
+        """The table as it is now; from now on rows are made for that."""
+        self._known.pop(table, None)
+        return self._load(connection, table).table
+
+    def look(self, connection: Connection, table: str) -> tuple[Target, Relation]:
+        """How the table is written, and as what it is found."""
+        return self._targets.get(table, Target(table)), self._load(connection, table)
+
+    def prepare(self, connection: Connection) -> None:
+        """Describe the targets, as far as they are not."""
+        for table in self._targets:
+            if table not in self._relations:
+                self._load(connection, table)
+
+    def renew(self, connection: Connection) -> None:
+        """Describe all again."""
+        for table in list(self._relations):
+            self._load(connection, table)
+
+    def forget(self) -> None:
+        """The connection is another."""
+        self._relations, self._plans, self.opening = {}, {}, catalogue.opening([])
+
+    def begin(self) -> None:
+        """A transaction begins."""
+        self._applied, self._staged = False, 0
+
+    def join(self) -> None:
+        """Something else was written in the transaction."""
+        self._applied = True
+
+    def apply(self, connection: Connection, rows: Sequence[TableRows]) -> None:
+        """See Sink.apply."""
+        self._follow(connection)
+        self._suspect = None
+        try:
+            for table_rows in self._in_order(rows):
+                self._write(connection, table_rows)
+            if self._checks_late():
+                with self._instructed(connection):
+                    run(connection, _IMMEDIATE)
+        except RejectedError as error:
+            self._undo(connection)
+            self._require_same_type(error)
+            raise
+
+    def isolate(self, connection: Connection, rows: Sequence[TableRows], patience: int | None) -> Isolated:
+        """See Sink.isolate."""
+        tries = Tries(
+            partial(self._attempt, connection),
+            partial(self._unfit, connection),
+            partial(self._search, connection),
+            lambda: self._suspect,
+        )
+        return isolate(tries, rows, patience)
+
+    def _attempt(self, connection: Connection, rows: Sequence[TableRows]) -> RejectedError | None:
+        try:
+            self.apply(connection, rows)
+        except RejectedError as error:
+            return error
+        return None
+
+    def _unfit(self, connection: Connection, rows: Sequence[TableRows]) -> Refusals:
+        found: Refusals = {}
+        for table_rows in self._in_order(rows):
+            try:
+                plan = self._plan(connection, table_rows)
+            except RejectedError as refusal:
+                found |= dict.fromkeys(table_rows.ordinals, refusal)
+            else:
+                places = unfit(plan, table_rows)
+                found |= {table_rows.ordinals[place]: places[place] for place in sorted(places, reverse=True)}
+        for error in found.values():
+            self._require_same_type(error)
+        return found
+
+    def _search(
+        self, connection: Connection, rows: Sequence[TableRows], records: Sequence[int], patience: int | None
+    ) -> Refusals | None:
+        present = self._in_order(rows)
+        if any(self._relations[group.table].rules and not self._plan(connection, group).stage for group in present):
+            return None
+        self._follow(connection)
+        late = [_IMMEDIATE, *self._deferral()] if self._checks_late() else []
+        try:
+            staged = [self._stage(connection, group, records) for group in present]
+            statements = block(staged, len(records), patience, self._rules.of_record(), late)
+            answer = run(connection, statements)[-1][0][0][0]
+        except (psycopg.Error, RejectedError) as error:
+            # The data is refused on its way, or the server lacks what is needed here: other ways may do.
+            if isinstance(error, psycopg.Error) and not self._translation.may_go_on(error, connection.closed):
+                raise
+            self._undo(connection)
+            return None
+        return {records[number]: error for number, error in refusals(answer, staged).items()}
+
+    def _write(self, connection: Connection, rows: TableRows) -> None:
+        plan = self._plan(connection, rows)
+        first = self._staged
+        with self._instructed(connection, plan, rows):
+            if plan.stage:
+                run(connection, plan.create)
+                self._staged += len(rows.rows)
+            copy(connection, plan, rows, range(first, first + len(rows.rows)))
+            if plan.stage:
+                self._merge(connection, plan, first)
+
+    def _merge(self, connection: Connection, plan: Plan, first: int) -> None:
+        which = f'"#row" >= {first}'
+        rounds = run(connection, plan.count(which))[0][0][0][0] if plan.rounds else 1
+        turns = ([*plan.queries(which, turn), *plan.changes(which, turn)] for turn in range(1, rounds + 1))
+        run(connection, "; ".join(chain.from_iterable(turns)))
+
+    def _stage(self, connection: Connection, rows: TableRows, records: Sequence[int]) -> Staged:
+        """Take the rows in for a block; which of them belong to a record is to be seen by their numbers."""
+        found = trial(self._relations[rows.table], self._plan(connection, rows))
+        sizes = Counter(rows.ordinals)
+        width, first = max(sizes.values()), self._staged
+        numbers = [first + number * width + i for number, record in enumerate(records) for i in range(sizes[record])]
+        self._staged += len(records) * width
+        run(connection, "; ".join(filter(None, [found.raw.create, found.staged.create])))
+        copy(connection, found.raw, rows, numbers)
+        run(connection, found.index)
+        return Staged(rows.table, found, first, width)
+
+    def _plan(self, connection: Connection, rows: TableRows) -> Plan:
+        deletes = rows.deletes is not None and True in rows.deletes
+        key = rows.table, rows.columns, deletes
+        if key not in self._plans:
+            relation = self._relations.get(rows.table) or self._meet(connection, rows.table)
+            self._plans[key] = plan(relation, self._targets.get(rows.table, Target(rows.table)), rows.columns, deletes)
+        return self._plans[key]
+
+    def _meet(self, connection: Connection, table: str) -> Relation:
+        """Describe a table in the middle of a transaction, under the lock that keeps it as described."""
+        if lock := catalogue.lock([self._load(connection, table)]):
+            run(connection, lock)
+        return self._load(connection, table)
+
+    def _in_order(self, rows: Sequence[TableRows]) -> list[TableRows]:
+        present = [table_rows for table_rows in rows if table_rows.rows]
+        return sorted(present, key=lambda table_rows: self._order.get(table_rows.table, len(self._order)))
+
+    def _checks_late(self) -> bool:
+        return self.defers or any(relation.deferrable for relation in self._relations.values())
+
+    def _follow(self, connection: Connection) -> None:
+        """A savepoint after what was applied already, and constraints as they were before their early check."""
+        if self._applied:
+            statements = ["release savepoint microbatch", "savepoint microbatch", *self._deferral()]
+            run(connection, "; ".join(statements))
+        self._applied = True
+
+    def _undo(self, connection: Connection) -> None:
+        run(connection, "rollback to savepoint microbatch")
+        self._applied = False
+
+    def _deferral(self) -> list[str]:
+        """The statement after which constraints wait again as they do at the start of a transaction, if any do."""
+        if self.defers:
+            return ["set constraints all deferred"]
+        deferred = ", ".join(dict.fromkeys(name for relation in self._relations.values() for name in relation.deferred))
+        return [f"set constraints {deferred} deferred"] if deferred else []
+
+    def _load(self, connection: Connection, table: str) -> Relation:
+        self._relations[table] = relation = catalogue.load(connection, table)
+        self._known.setdefault(table, relation.table)
+        self._plans = {key: plan for key, plan in self._plans.items() if key[0] != table}
+        self.opening = catalogue.opening(list(self._relations.values()))
+        return relation
+
+    @contextmanager
+    def _instructed(
+        self, connection: Connection, plan: Plan | None = None, rows: TableRows | None = None
+    ) -> Iterator[None]:
+        """Errors of a write, as instructions that name its table."""
+        try:
+            yield
+        except RejectedError as error:
+            error.table = error.table or (plan.table if plan else None)
+            raise
+        except psycopg.Error as error:
+            number = line(error)
+            if rows and number and number <= len(rows.rows):
+                self._suspect = rows.ordinals[number - 1]
+            table, columns = (plan.table, [c.name for c in plan.columns]) if plan else (None, [])
+            raise self._translation.translate(error, connection.closed, table, columns) from None
+
+    def _require_same_type(self, refusal: RejectedError) -> None:
+        """Rows are made for the columns as they were described; where those have changed, no row is at fault."""
+        table, name = refusal.table or "", refusal.column or ""
+        if table in self._known and table in self._relations:
+            before, now = self._known[table].columns.get(name), self._relations[table].table.columns.get(name)
+            if before and now and before.kind is not now.kind:
+                message = f"PostgreSQL: column {name} of table {table} was {before.type_name}, and is {now.type_name}"
+                raise FatalError(message, "Start again, so that rows are made for the table as it is now.")
