@@ -17,7 +17,7 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec  # type: ignore[attr-defined]
 
 from consumer.errors import FatalError, UnavailableError
 from consumer.errors import TopicPartition as Coordinates
@@ -127,6 +127,17 @@ class KafkaCluster:
         except KafkaException as error:
             raise UnavailableError(f"Kafka does not answer: {error.args[0].str()}") from error
         return {name: len(topic.partitions) for name, topic in found.items()}
+
+    def forgets_by_record_time(self, topic: str) -> bool:
+        """Whether the topic deletes records by the time that their producer gave them, so that an old one goes at once.
+
+        Raises UnavailableError, also where this user may not ask.
+        """
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+        (future,) = self._admin.describe_configs([resource], request_timeout=_TIMEOUT).values()
+        found = {name: entry.value for name, entry in _answer(future).items()}
+        kept = "delete" not in found.get("cleanup.policy", "delete") or found.get("retention.ms") == "-1"
+        return not kept and found.get("message.timestamp.type", "CreateTime") == "CreateTime"
 
     def move(self, next_offsets: Mapping[Coordinates, int]) -> None:
         """Set the group's committed offsets. Raises FatalError when the group is running."""

@@ -26,6 +26,7 @@ from consumer.mapping.opening import open_mapper
 from consumer.mapping.topics import TopicMapper
 from consumer.mapping.transform import TransformMapper
 from consumer.metrics import Metrics
+from consumer.outbox import dead_letter_topic
 from consumer.pipeline import Limits, Pipeline, Tolerance
 from consumer.sinks import Sink
 from consumer.sinks.opening import open_sink, targets_of
@@ -125,7 +126,7 @@ def _require_dead_ends(settings: Settings, names: Collection[str]) -> None:
     if overlap := feeds_itself(settings.topics, template, names):
         raise ConfigError("topics", overlap[0], "is read, and takes dead letters as well; change dead_letter.topic")
     topics = [name for name in names if any(subscribes(topic, name) for topic in settings.topics)]
-    if missing := sorted({template.format(topic=topic) for topic in topics} - set(names)):
+    if missing := sorted({dead_letter_topic(template, topic) for topic in topics} - set(names)):
         where = (
             "no record that is at fault can be passed"
             if settings.delivery == "at_least_once"

@@ -11,6 +11,7 @@ from consumer.cluster import KafkaCluster
 from consumer.config import Settings
 from consumer.config.rules import feeds_itself, subscribes
 from consumer.errors import UnavailableError
+from consumer.outbox import dead_letter_topic
 
 ANSWER_SECONDS = 10.0
 _LOOPBACK = re.compile(r"(localhost|127\.[\d.]+|\[::1\])(:\d+)?")
@@ -35,23 +36,39 @@ def findings(settings: Settings, cluster: KafkaCluster) -> Generator[Finding, No
             if name not in found:
                 found.append(name)
                 yield _topic(name, there[name], cluster, topic)
-    yield from _dead_letters(settings, found, there)
+    yield from _dead_letters(settings, found, there, cluster)
     return found
 
 
-def _dead_letters(settings: Settings, topics: Iterable[str], there: Mapping[str, int]) -> Iterator[Finding]:
+def _dead_letters(
+    settings: Settings, topics: Iterable[str], there: Mapping[str, int], cluster: KafkaCluster
+) -> Iterator[Finding]:
     """Where the dead letters of these go: nothing is lost without, but nobody is told either."""
     template = settings.dead_letter.topic
     if template is None:
         yield Finding("dead letters", True, "kept in the table microbatch_dead_letters, published nowhere")
         return
-    for name in dict.fromkeys(template.format(topic=topic) for topic in topics):
-        advice = "create it, or set `dead_letter.topic: null` to keep dead letters in the table only"
-        missing = f"there is no such topic for dead letters: {advice}"
-        yield Finding(f"topic {name}", name in there, "takes dead letters" if name in there else missing)
+    for name in dict.fromkeys(dead_letter_topic(template, topic) for topic in topics):
+        yield _dead_letter_topic(settings, name, cluster, name in there)
     if overlap := feeds_itself(settings.topics, template, there):
         reason = "is read and takes dead letters as well: change `topics` or dead_letter.topic"
         yield Finding(f"topic {overlap[0]}", False, reason, configuration=True)
+
+
+def _dead_letter_topic(settings: Settings, name: str, cluster: KafkaCluster, exists: bool) -> Finding:
+    if not exists:
+        advice = "create it, or set `dead_letter.topic: null` to keep dead letters in the table only"
+        return Finding(f"topic {name}", False, f"there is no such topic for dead letters: {advice}")
+    try:
+        forgets = cluster.forgets_by_record_time(name)
+    except UnavailableError as error:
+        return Finding(f"topic {name}", True, f"takes dead letters; its retention cannot be read: {error}")
+    if not forgets:
+        return Finding(f"topic {name}", True, "takes dead letters, and keeps them whatever their age")
+    kept = settings.delivery == "exactly_once" and settings.dead_letter.keep_payload
+    reason = "deletes dead letters of old records at once, because they have their record's time"
+    advice = "set its retention.ms to -1, or its message.timestamp.type to LogAppendTime"
+    return Finding(f"topic {name}", kept, f"{reason}{' (the table keeps them)' if kept else ''}: {advice}")
 
 
 def _missing(topic: str, there: Mapping[str, int]) -> str:

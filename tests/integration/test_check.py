@@ -21,12 +21,17 @@ from consumer.config import parse
 from tests.command import microbatch
 
 
+def create(kafka: str, *topics: NewTopic) -> None:
+    admin = AdminClient({"bootstrap.servers": kafka})  # held: its futures die with it
+    for created in admin.create_topics([*topics]).values():
+        created.result()
+
+
 @pytest.fixture
 def topic(kafka: str) -> str:
-    """A topic of two partitions with five records."""
+    """A topic of two partitions with five records, and a place for its dead letters."""
     name = f"check_{uuid.uuid4().hex[:8]}"
-    admin = AdminClient({"bootstrap.servers": kafka})  # held: its futures die with it
-    admin.create_topics([NewTopic(name, 2, 1)])[name].result()
+    create(kafka, NewTopic(name, 2, 1), NewTopic(f"{name}.dlq", 1, 1, config={"retention.ms": "-1"}))
     producer = Producer({"bootstrap.servers": kafka})
     for number in range(5):
         producer.produce(name, json.dumps({"id": number}).encode(), partition=number % 2)
@@ -67,13 +72,31 @@ def test_all_is_well(kafka: str, topic: str, sqlite_dsn: str, tmp_path: Path) ->
         f"sink: {{dsn: '{sqlite_dsn}'}}\n"
     )
     done = microbatch("check", file)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
     lines = done.stdout.splitlines()
     assert all(line.startswith("ok    ") for line in lines)
     subjects = [line.removeprefix("ok    ").split(": ")[0] for line in lines]
     table = f"table {topic}"
-    assert subjects == ["configuration", "properties", "kafka", f"topic {topic}", "database", table, table, "tables"]
+    topics = [f"topic {topic}", f"topic {topic}.dlq"]
+    assert subjects == ["configuration", "properties", "kafka", *topics, "database", table, table, "tables"]
     assert "2 partitions, about 5 records" in lines[3]
+    assert "keeps them whatever their age" in lines[4]
+
+
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+def test_a_topic_that_would_forget_dead_letters_is_told(kafka: str, topic: str, sqlite_dsn: str, delivery: str) -> None:
+    """They have their records' times, so that retention takes old ones at once: bad where no table keeps them."""
+    create(kafka, NewTopic(f"{topic}.rest", 1, 1))
+    found = look(kafka, topic, sqlite_dsn, dead_letter={"topic": "{topic}.rest"}, delivery=delivery)
+    (told,) = [one for one in found if one.subject == f"topic {topic}.rest"]
+    assert told.ok is (delivery == "exactly_once")
+    assert "set its retention.ms to -1" in told.message
+
+
+def test_a_missing_topic_for_dead_letters_is_told(kafka: str, topic: str, sqlite_dsn: str) -> None:
+    """It loses nothing, but nobody would read them there."""
+    (failure,) = failures(look(kafka, topic, sqlite_dsn, dead_letter={"topic": "{topic}.nowhere"}))
+    assert failure.startswith(f"topic {topic}.nowhere: there is no such topic for dead letters")
 
 
 def test_nothing_is_changed(kafka: str, topic: str, dsn: str) -> None:
@@ -92,12 +115,13 @@ def test_nothing_is_changed(kafka: str, topic: str, dsn: str) -> None:
 
 def test_topics_are_looked_for(kafka: str, topic: str, sqlite_dsn: str) -> None:
     """A missing topic is told with one of nearly its name; of an expression the topics that match are looked at."""
-    found = look(kafka, topic, sqlite_dsn, topics=[f"{topic}x", f"^{topic[:-1]}.$", "^nothing_like_it"])
+    found = look(kafka, topic, sqlite_dsn, topics=[f"{topic}x", f"^{topic[:-1]}.$", "^nothing_like_it$"])
     told = [one for one in found if one.subject.startswith("topic ")]
     assert [(one.subject, one.ok) for one in told] == [
         (f"topic {topic}x", False),
         (f"topic {topic}", True),
-        ("topic ^nothing_like_it", False),
+        ("topic ^nothing_like_it$", False),
+        (f"topic {topic}.dlq", True),
     ]
     assert f"did you mean {topic}?" in told[0].message
     assert f"matches ^{topic[:-1]}.$" in told[1].message
