@@ -5,7 +5,7 @@ create table transactions (
   placed_at timestamptz not null,
   customer text not null,
   item_id integer not null,
-  quantity integer not null,
+  quantity integer not null constraint transactions_quantity_check check (quantity > 0),
   price_cents bigint not null
 );
 create table inventory (

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from consumer.config.showing import settings_table
 from consumer.metrics import CATALOGUE, PREFIX
+from consumer.sinks.postgres import sqlstate
+from consumer.sinks.sqlite import codes
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -20,7 +22,16 @@ def metrics_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-TABLES = {"settings": settings_table, "metrics": metrics_table}
+def errors_table() -> str:
+    """What each error of a database means, as a Markdown table."""
+    rules = [(rule.state, rule.verdict.value, rule.why) for rule in (*sqlstate.RULES, *sqlstate.STATELESS)]
+    rules += [(rule.code, rule.verdict.value, rule.why) for rule in codes.RULES]
+    lines = ["| SQLSTATE, its class, or SQLite's code | the daemon will | because, or what to do |", "|---|---|---|"]
+    lines += [f"| `{state}` | {verdict} | {why} |" for state, verdict, why in rules]
+    return "\n".join(lines) + "\n"
+
+
+TABLES = {"settings": settings_table, "metrics": metrics_table, "errors": errors_table}
 
 
 def renewed(text: str) -> str:

@@ -30,9 +30,15 @@ sink:
   tables:
     transactions: {{mode: insert}}
     inventory: {{mode: increment, key: [item_id], add: [sold, revenue_cents]}}
+dead_letter: {{topic: null}}                      # they stay in the table: the test broker has little room
 admin: {{port: 0}}                                # metrics on any free port
 """
 _BEST = "select item_id, sold, revenue_cents from inventory order by sold desc, item_id limit 3"
+_DEAD = """
+select stage, coalesce(evidence->>'constraint', evidence->>'table'), count(*)
+from microbatch_dead_letters group by 1, 2 order by 3 desc, 1
+"""
+_FAULTS = {"decode": "not decodable", "map": "not mappable"}
 
 
 @dataclass(slots=True)
@@ -45,11 +51,12 @@ class _Run:
     first_orders: int = 0
     triggers: Counter[str] = field(default_factory=Counter)
 
-    def committed(self, batch: Progress) -> None:
+    def committed(self, trigger: str, orders: int) -> None:
+        """A batch was; `orders` are committed in all."""
         self.last = time.monotonic()
         if self.first is None:
-            self.first, self.first_orders = self.last, batch.written + batch.filtered
-        self.triggers[batch.trigger] += 1
+            self.first, self.first_orders = self.last, orders
+        self.triggers[trigger] += 1
 
 
 def run_demo(orders: int, *, postgres: bool = False, database: Path | None = None) -> int:
@@ -97,8 +104,8 @@ def _moved(console: Console, broker: Broker, database: Database, config: Path, o
         show = stack.enter_context(progress(console, orders))
 
         def on_progress(batch: Progress) -> None:
-            run.committed(batch)
             feed.progressed(batch.next_offsets)
+            run.committed(batch.trigger, feed.written)
             show(feed.written)
 
         stack.callback(feed.close)
@@ -123,6 +130,13 @@ def _report(console: Console, run: _Run, feed: Feed, database: Database) -> None
     console.print(f"\norders    {orders:,} in {seconds:.1f} s, the first after {waited:.1f} s{rate}")
     console.print(f"rows      {lines:,} in transactions, {items:,} in inventory")
     console.print(f"batches   {run.triggers.total()}, closed {closed}")
+    console.print(_dead_letters(database))
+
+
+def _dead_letters(database: Database) -> str:
+    found = database.query(_DEAD)
+    kinds = ", ".join(f"{count} {_FAULTS.get(stage, f'refused by {who}')}" for stage, who, count in found)
+    return f"dead letters {sum(count for *_, count in found)}" + (f": {kinds}" if kinds else "")
 
 
 def _prove(console: Console, feed: Feed, database: Database) -> int:
@@ -131,8 +145,11 @@ def _prove(console: Console, feed: Feed, database: Database) -> int:
         console.print(f"not proved: {difference}", style="bold red")
     if differences:
         return 1
-    counted = f"{feed.ledger.orders:,} orders, {feed.ledger.lines:,} lines, {len(feed.ledger.pieces):,} items"
-    console.print(f"proved: transactions, inventory and offsets are what was produced: {counted}", style="bold green")
+    made = feed.ledger
+    orders = f"{made.orders:,} orders, {len(made.spoilt)} of them spoilt"
+    counted = f"{orders}, {made.lines:,} lines, {len(made.pieces):,} items"
+    proved = f"proved: transactions, inventory, offsets and dead letters are what was produced: {counted}"
+    console.print(proved, style="bold green")
     return 0
 
 
@@ -141,6 +158,7 @@ def _point_on(console: Console, database: Database, config: Path, file: Path | N
     console.print(f"\nbest sellers: {best}\nlook at next:")
     if file:
         console.print(f'  sqlite3 {file} "{_BEST}"')
+        console.print(f"  microbatch dlq list {config}")
     console.print(f"  {config}: put your own Kafka and database into it, and `microbatch run` takes it")
     console.print('  README.md, "Use it"')
     if file is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,9 +39,23 @@ def progress(console: Console, total: int) -> Iterator[Callable[[int], None]]:
         yield _Lines(console, total).update
         return
     numbers = TaskProgressColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()
-    with Progress(TextColumn("orders"), BarColumn(), *numbers, console=console) as bar:
+    with Progress(TextColumn("orders"), BarColumn(), *numbers, console=console) as bar, _logs_above_it():
         task = bar.add_task("orders", total=total)
         yield lambda done: bar.update(task, completed=done)
+
+
+@contextmanager
+def _logs_above_it() -> Iterator[None]:
+    """Log lines go to what Rich has made of standard error: it moves the bar out of their way."""
+    handlers = [found for found in logging.getLogger().handlers if isinstance(found, logging.StreamHandler)]
+    before = [(handler, handler.stream) for handler in handlers if handler.stream.isatty()]
+    for handler, _ in before:
+        handler.setStream(sys.stderr)
+    try:
+        yield
+    finally:
+        for handler, stream in before:
+            handler.setStream(stream)
 
 
 class _Lines:

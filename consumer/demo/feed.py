@@ -19,6 +19,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from consumer.demo.ledger import Ledger
 from consumer.demo.orders import orders
+from consumer.demo.spoiling import spoilt
 from consumer.errors import FatalError, TopicPartition
 
 TOPIC = "orders"
@@ -64,7 +65,7 @@ class Feed(threading.Thread):
 
     @property
     def written(self) -> int:
-        """Orders that the daemon has committed to the database."""
+        """Orders that the daemon has committed to the database, as rows or as dead letters."""
         return sum(self._written.values())
 
     def progressed(self, next_offsets: Mapping[TopicPartition, int]) -> None:
@@ -108,11 +109,19 @@ class Feed(threading.Thread):
     def _produce(self, chunk: list[dict[str, Any]]) -> None:
         for order in chunk:
             partition = order["order_id"] % len(self._broker.partitions)
-            out = io.BytesIO()
-            fastavro.schemaless_writer(out, self._schema, order)
-            self._broker.producer.produce(TOPIC, out.getvalue(), partition=partition, on_delivery=self._delivered)
-            self.ledger.add(order, partition)
+            value = spoilt(order, self._encoded)
+            if value is None:
+                value = self._encoded(order)
+                self.ledger.add(order, partition)
+            else:
+                self.ledger.add_spoilt(partition)
+            self._broker.producer.produce(TOPIC, value, partition=partition, on_delivery=self._delivered)
         self._broker.producer.poll(0)
+
+    def _encoded(self, order: dict[str, Any]) -> bytes:
+        out = io.BytesIO()
+        fastavro.schemaless_writer(out, self._schema, order)
+        return out.getvalue()
 
     def _delivered(self, error: KafkaError | None, _: object) -> None:
         self._refused = error or self._refused

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -21,10 +22,18 @@ from consumer.demo.feed import TOPIC, Broker, Feed
 from tests.command import ROOT, microbatch
 
 ORDERS = 20_000
+SPOILT = 4
+PROVED = (
+    "\nproved: transactions, inventory, offsets and dead letters are what was produced: 20,000 orders, 4 of them spoilt"
+)
+DEAD = "\ndead letters 4: 2 refused by transactions_quantity_check, 1 not decodable, 1 not mappable\n"
 LOSE_ONE_LINE = """create trigger harm before insert on transactions when new.order_id = 19000 and new.line = 1
                    begin select raise(ignore); end"""
 COUNT_TOO_MANY = """create trigger harm after update on inventory when new.item_id = 7
                     begin update inventory set sold = new.sold + 1 where item_id = 7; end"""
+
+LOSE_DEAD_LETTERS = """create trigger harm after insert on transactions when new.order_id = 19000 and new.line = 1
+                       begin delete from microbatch_dead_letters; end"""
 
 
 def start(folder: Path, records: int) -> subprocess.Popen[str]:
@@ -51,26 +60,43 @@ def wait_for_inventory(file: Path, deadline: float = 30) -> None:
 
 
 def test_it_proves_that_every_order_is_in_sqlite(tmp_path: Path) -> None:
-    """It ends with 0 and the proof, says that its broker is no Kafka, and leaves the file for a look."""
+    """It ends with 0 and the proof, says that its broker is no Kafka, and leaves the file for a look.
+
+    The orders that were spoilt are its dead letters, which the command that it names lists afterwards.
+    """
     file = tmp_path / "orders.db"
     ended = microbatch("demo", "--records", ORDERS, "--database", file, TMPDIR=str(tmp_path))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "an embedded test broker, not Kafka" in ended.stdout
-    assert "\nproved: transactions, inventory and offsets are what was produced: 20,000 orders" in ended.stdout
+    assert PROVED in ended.stdout
+    assert DEAD in ended.stdout
     with closing(sqlite3.connect(file)) as connection:
-        assert connection.execute("select count(distinct order_id) from transactions").fetchone() == (ORDERS,)
+        (good,) = connection.execute("select count(distinct order_id) from transactions").fetchone()
+    assert good == ORDERS - SPOILT
+    named = re.search(r"^  microbatch (dlq list .+)$", ended.stdout, re.MULTILINE)
+    assert named, ended.stdout
+    listed = microbatch(*named[1].split())
+    assert listed.stdout.startswith("4 dead letters: "), listed.stdout + listed.stderr
 
 
 def test_it_proves_that_every_order_is_in_postgresql() -> None:
     """`--postgres` needs no server that is there already, and ends with the same proof."""
     ended = microbatch("demo", "--records", ORDERS, "--postgres")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "\nproved: transactions, inventory and offsets are what was produced: 20,000 orders" in ended.stdout
+    assert PROVED in ended.stdout
+    assert DEAD in ended.stdout
 
 
-@pytest.mark.parametrize(("harm", "table"), [(LOSE_ONE_LINE, "transactions"), (COUNT_TOO_MANY, "inventory")])
+@pytest.mark.parametrize(
+    ("harm", "table"),
+    [
+        (LOSE_ONE_LINE, "transactions"),
+        (COUNT_TOO_MANY, "inventory"),
+        (LOSE_DEAD_LETTERS, "microbatch_dead_letters"),
+    ],
+)
 def test_it_fails_when_the_database_holds_something_else(tmp_path: Path, harm: str, table: str) -> None:
-    """One line lost, or one piece too many counted, ends it with 1 and names the table, and no other."""
+    """A line lost, a piece too many, or dead letters lost: it ends with 1 and names the table, and no other."""
     file = tmp_path / "orders.db"
     demo = start(tmp_path, ORDERS)
     wait_for_inventory(file)
@@ -91,8 +117,9 @@ def test_ctrl_c_ends_it_cleanly(tmp_path: Path) -> None:
     shown, complaints = demo.communicate(timeout=60)
     assert demo.returncode == 130, shown + complaints
     with closing(sqlite3.connect(tmp_path / "orders.db")) as connection:
-        (written,) = connection.execute("select count(distinct order_id) from transactions").fetchone()
-    assert f"stopped: {written:,} of 200,000 orders are written" in shown
+        (good,) = connection.execute("select count(distinct order_id) from transactions").fetchone()
+        (dead,) = connection.execute("select count(*) from microbatch_dead_letters").fetchone()
+    assert f"stopped: {good + dead:,} of 200,000 orders are written" in shown
     assert "proved" not in shown
     assert "Traceback" not in complaints
 

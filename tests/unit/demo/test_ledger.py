@@ -16,7 +16,8 @@ from consumer.demo.orders import explode_order, orders
 
 COUNT = 300
 PARTITIONS = 4
-OFFSETS = "create table microbatch_offsets (topic text, partition integer, next_offset integer)"
+OFFSETS = "create table microbatch_offsets (topic text, partition integer, next_offset integer);"
+DEAD_LETTERS = 'create table microbatch_dead_letters (partition integer, "offset" integer);'
 ADD = """insert into inventory values (:item_id, :sold, :revenue_cents) on conflict do update
          set sold = sold + excluded.sold, revenue_cents = revenue_cents + excluded.revenue_cents"""
 
@@ -31,20 +32,23 @@ def ledger() -> Ledger:
     made = Ledger()
     for order in orders(COUNT):
         made.add(order, order["order_id"] % PARTITIONS)
+    for partition in range(PARTITIONS):
+        made.add_spoilt(partition)
     return made
 
 
 @pytest.fixture
 def database() -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(":memory:")) as connection:
-        connection.executescript(schema("sqlite.sql") + OFFSETS)
+        connection.executescript(schema("sqlite.sql") + OFFSETS + DEAD_LETTERS)
         for order in orders(COUNT):
             for row in explode_order(record(order)):
                 places = ", ".join(f":{name}" for name in row.values)
                 add = f"insert into transactions ({', '.join(row.values)}) values ({places})"
                 connection.execute(ADD if row.table == "inventory" else add, row.values)
-        offsets = [(partition, COUNT // PARTITIONS) for partition in range(PARTITIONS)]
-        connection.executemany("insert into microbatch_offsets values ('orders', ?, ?)", offsets)
+        spoilt = [(partition, COUNT // PARTITIONS) for partition in range(PARTITIONS)]
+        connection.executemany("insert into microbatch_dead_letters values (?, ?)", spoilt)
+        connection.executemany("insert into microbatch_offsets values ('orders', ?, ? + 1)", spoilt)
         yield connection
 
 
@@ -53,7 +57,7 @@ def differences(ledger: Ledger, database: sqlite3.Connection) -> list[str]:
 
 
 def test_what_the_transform_makes_is_what_the_ledger_expects(ledger: Ledger, database: sqlite3.Connection) -> None:
-    """Nothing differs when every order is in the tables once."""
+    """Nothing differs when every good order is in the tables once, and every spoilt one among the dead letters."""
     assert differences(ledger, database) == []
 
 
@@ -75,6 +79,11 @@ def test_what_the_transform_makes_is_what_the_ledger_expects(ledger: Ledger, dat
         ("update microbatch_offsets set next_offset = next_offset - 1 where partition = 2", "microbatch_offsets"),
         ("delete from microbatch_offsets where partition = 2", "microbatch_offsets"),
         ("insert into microbatch_offsets values ('orders', 9, 1)", "microbatch_offsets"),
+        ("delete from microbatch_dead_letters where partition = 2", "microbatch_dead_letters"),
+        ("delete from microbatch_dead_letters", "microbatch_dead_letters"),
+        ("insert into microbatch_dead_letters values (2, 7)", "microbatch_dead_letters"),
+        ("insert into microbatch_dead_letters select * from microbatch_dead_letters", "microbatch_dead_letters"),
+        ('update microbatch_dead_letters set "offset" = 7 where partition = 2', "microbatch_dead_letters"),
     ],
 )
 def test_whatever_is_otherwise_is_named(ledger: Ledger, database: sqlite3.Connection, harm: str, table: str) -> None:
