@@ -10,12 +10,14 @@ from typing import Annotated
 import typer
 
 from consumer import __version__
+from consumer.dlq import command as dlq
 from consumer.errors import ConfigError, FatalError, UnavailableError
+from consumer.terminal import AsJson, Config, Yes, confirm, mark, say
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 offsets = typer.Typer(no_args_is_help=True, help="Where the group stands, and setting it by hand.")
 app.add_typer(offsets, name="offsets")
-Config = Annotated[Path, typer.Argument(help="the YAML file")]
+app.add_typer(dlq.app, name="dlq")
 
 
 @app.callback()
@@ -59,9 +61,57 @@ def check(
         return
     code = 0
     for finding in findings(settings):
-        typer.echo(f"{_mark(finding.ok)}  {finding.subject}: {finding.message}")
+        typer.echo(f"{mark(ok=finding.ok)}  {finding.subject}: {finding.message}")
         code = max(code, 0 if finding.ok else 2 if finding.configuration else 1)
     raise typer.Exit(code)
+
+
+@app.command()
+def verify(config: Config, as_json: AsJson = False) -> None:
+    """Hold Kafka's offsets, the offset table and the dead letters against each other. Exit 1 if something is wrong."""
+    import datetime
+    from dataclasses import asdict
+
+    from consumer.config import load
+    from consumer.verify import lines
+    from consumer.verify import verify as verified
+
+    accounts = verified(load(config), datetime.datetime.now(datetime.UTC))
+    if as_json:
+        typer.echo(json.dumps([asdict(account) for account in accounts], indent=2))
+    else:
+        for account in accounts:
+            for line in lines(account):
+                typer.echo(mark(ok=not account.faults), nl=False)
+                say([f"  {line}"])
+    raise typer.Exit(1 if any(account.faults for account in accounts) else 0)
+
+
+@app.command()
+def status(config: Config, as_json: AsJson = False) -> None:
+    """Ask the running daemon how it stands."""
+    from consumer import control
+    from consumer.config import load
+
+    found = control.status(load(config))
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        say(control.lines(found))
+
+
+@app.command()
+def resume(
+    config: Config,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="keep the dead letters of the next batch, whatever the limits say")
+    ] = False,
+) -> None:
+    """Have the running daemon try again now what it holds."""
+    from consumer import control
+    from consumer.config import load
+
+    say([control.resume(load(config), accept=accept)])
 
 
 @app.command()
@@ -90,9 +140,7 @@ def schema() -> None:
 
 
 @offsets.command("show")
-def offsets_show(
-    config: Config, as_json: Annotated[bool, typer.Option("--json", help="one JSON list")] = False
-) -> None:
+def offsets_show(config: Config, as_json: AsJson = False) -> None:
     """Show every partition: the database's next offset, Kafka's, the lag, the owner."""
     from dataclasses import asdict
 
@@ -109,7 +157,7 @@ def offsets_reset(
     topic: Annotated[str, typer.Option(help="the topic")],
     to: Annotated[str, typer.Option(help="earliest, latest, an offset, or a time with zone")],
     partition: Annotated[list[int] | None, typer.Option(help="only this one; may be repeated")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    yes: Yes = False,
 ) -> None:
     """Set the next offset. A running daemon goes on from there; records before it are skipped, after it repeated."""
     from consumer.config import load
@@ -120,10 +168,7 @@ def offsets_reset(
     for change in changes:
         before = "none" if change.before is None else change.before
         typer.echo(f"{change.topic} partition {change.partition}: {before} -> {change.after.next_offset}")
-    if not yes:
-        if not sys.stdin.isatty():
-            raise ConfigError("--yes", None, "is required where nobody can be asked; nothing was changed")
-        typer.confirm("Set these offsets?", abort=True)
+    confirm("Set these offsets?", yes=yes)
     reset(settings, changes)
     typer.echo("done")
 
@@ -138,10 +183,6 @@ def main() -> None:
         sys.exit(_report(f"error: {error}\nhint: {error.hint}", 1))
     except UnavailableError as error:
         sys.exit(_report(f"error: {error}", 1))
-
-
-def _mark(ok: bool) -> str:
-    return typer.style("ok  ", fg="green") if ok else typer.style("FAIL", fg="red", bold=True)
 
 
 def _report(text: str, code: int) -> int:
