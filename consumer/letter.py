@@ -10,7 +10,6 @@ from consumer.errors import RecordError, RejectedError
 from consumer.record import Headers, Message
 
 _REASON = 1000
-_LOST = "; its headers are lost: a name is not UTF-8"
 Coordinates = tuple[str, int, int]  # topic, partition, offset
 
 
@@ -33,6 +32,7 @@ class Evidence:
 
     `reason` is one sentence of at most 1,000 characters without NUL. `sqlstate` is a SQLSTATE, or SQLite's name of a
     result code. `attempts`: how often it was tried, replays included. `batch`: which batch it was in, for the logs.
+    `headers_lost`: the record had headers that the client cannot give, because a name is not UTF-8.
     """
 
     stage: str
@@ -44,13 +44,14 @@ class Evidence:
     constraint: str | None = None
     attempts: int = 1
     batch: str = ""
+    headers_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A record as Kafka had it, byte by byte, and why it is here.
 
-    `headers` None: it has none, or (then the evidence says so) the client cannot read them. `timestamp` as
+    `headers` None: it has none, or (then the evidence says so) they are lost. `timestamp` as
     `Message.timestamp`. `first_failed_at` is aware UTC.
     """
 
@@ -88,8 +89,7 @@ def letter_of(message: Message, error: RecordError, batch: str, state: State, no
     try:
         headers = message.headers()
     except SystemError:  # a header's name is not UTF-8: the client cannot give any of them
-        headers = None
-        evidence = replace(evidence, reason=evidence.reason[: _REASON - len(_LOST)] + _LOST)
+        headers, evidence = None, replace(evidence, headers_lost=True)
     return DeadLetter(
         message.topic(),
         message.partition(),

@@ -20,7 +20,7 @@ from consumer.breaker import Breaker
 from consumer.cluster import KafkaCluster
 from consumer.config import Settings
 from consumer.config.rules import feeds_itself, subscribes
-from consumer.deadletter import DeadLetterTopic
+from consumer.deadletter.opening import open_outbox
 from consumer.errors import ConfigError, FatalError, UnavailableError
 from consumer.mapping.opening import open_mapper
 from consumer.mapping.topics import TopicMapper
@@ -65,7 +65,7 @@ def run_daemon(
         sink,
         mapper,
         Breaker(limits.max_consecutive, limits.max_ratio),
-        _open_outbox(settings),
+        open_outbox(settings, table=settings.delivery == "exactly_once"),
         keep_payload=limits.keep_payload,
     )
     pipeline = Pipeline(
@@ -90,19 +90,6 @@ def run_daemon(
         log.info("started", owner=owner, group=kafka["group.id"], topics=settings.topics)
         pipeline.run(stop)
     log.info("stopped")
-
-
-def _open_outbox(settings: Settings) -> DeadLetterTopic | None:
-    if settings.dead_letter.topic is None:
-        return None
-    return DeadLetterTopic(
-        settings.kafka,
-        settings.dead_letter.topic,
-        headers=settings.dead_letter.headers,
-        too_large=settings.dead_letter.too_large,
-        group=str(settings.kafka["group.id"]),
-        table=settings.delivery == "exactly_once",
-    )
 
 
 def _require_kafka(cluster: KafkaCluster, settings: Settings) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from consumer.errors import FatalError, FencedError, RejectedError, TopicPartition, UnavailableError
 from consumer.letter import OPEN, Coordinates, DeadLetter, Evidence, State
 from consumer.outbox import Receipt
-from consumer.sinks import PENDING_BYTES, Claim, Fence, Isolated, Position, Selection, StoredOffset, Tally
+from consumer.sinks import PENDING_BYTES, Claim, Fence, Isolated, Letters, Position, Selection, StoredOffset, Tally
 from consumer.sinks.conversion import checked
 from consumer.sinks.isolation import isolate
 from consumer.table import Column, Mode, Table, TableRows, Target
@@ -145,7 +145,7 @@ class MemorySink:
         self._targets = {target.table: target for target in targets}
         self._transaction: _Transaction | None = None
         self._interrupted = threading.Event()
-        self.letters = MemoryLetters(self, database, group_id)
+        self.letters: Letters = MemoryLetters(self, database, group_id)
 
     def describe(self, table: str) -> Table:
         """See Sink.describe."""

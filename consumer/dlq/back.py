@@ -12,7 +12,6 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from consumer.config import Settings
 from consumer.deadletter import producer_properties
 from consumer.dlq.replay import Delivery
-from consumer.dlq.stored import headers_lost
 from consumer.dlq.topic import cluster_of
 from consumer.errors import ConfigError, FatalError, MicrobatchError, UnavailableError
 from consumer.letter import DeadLetter
@@ -37,7 +36,9 @@ class SourceTopics:
         """See Destination.prepare."""
 
         def deliver(kept: Sequence[int]) -> dict[int, MicrobatchError]:
-            errors: dict[int, MicrobatchError] = {place: _LOST for place in kept if headers_lost(letters[place])}
+            errors: dict[int, MicrobatchError] = {
+                place: _LOST for place in kept if letters[place].evidence.headers_lost
+            }
             if self._dry_run:
                 return errors
             waiting = set(kept) - errors.keys()

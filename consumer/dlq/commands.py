@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import Any
 
 from consumer.config import Settings
-from consumer.deadletter import DeadLetterTopic
+from consumer.deadletter.opening import open_outbox
 from consumer.dlq.back import SourceTopics, require_topics
 from consumer.dlq.choosing import fits, unlimited
 from consumer.dlq.fix import open_fixer
@@ -92,7 +92,9 @@ def run_replay(settings: Settings, which: Selection, way: Way, report: Report) -
             reader = stack.enter_context(open_reader(settings, which.topic, all_of_it=sink.transactional))
             lots, topics = _fitting(reader, which, report.left), set(reader.origins.values())
             if not sink.transactional:
-                outbox = None if way.dry_run or not unlimited(which) else stack.enter_context(_outbox(settings))
+                outbox = open_outbox(settings, table=False) if unlimited(which) and not way.dry_run else None
+                if outbox:
+                    stack.callback(outbox.close)
                 keeper = TopicKeeper(reader, outbox, partial(transaction, sink, keep=not way.dry_run))
         else:
             lots, topics = lots_of(sink.letters, which), {tally.topic for tally in sink.letters.tally(which)}
@@ -141,19 +143,3 @@ def _noted(lots: Iterable[Sequence[DeadLetter]], first: list[DeadLetter], limit:
         if len(first) < limit:
             first.append(letter)
         yield letter
-
-
-@contextmanager
-def _outbox(settings: Settings) -> Iterator[DeadLetterTopic]:
-    outbox = DeadLetterTopic(
-        settings.kafka,
-        str(settings.dead_letter.topic),
-        settings.dead_letter.headers,
-        settings.dead_letter.too_large,
-        group=str(settings.kafka["group.id"]),
-        table=False,
-    )
-    try:
-        yield outbox
-    finally:
-        outbox.close()

@@ -17,7 +17,6 @@ from typing import Protocol
 
 from consumer.backoff import delay
 from consumer.dlq.fix import Fixer
-from consumer.dlq.stored import headers_lost
 from consumer.errors import FatalError, MicrobatchError, RecordError, UnavailableError
 from consumer.letter import Coordinates, DeadLetter, Evidence, State, evidence_of
 from consumer.sinks import Letters, Selection, Sink
@@ -26,7 +25,6 @@ LOT = 1000
 _FIRST = 10  # of the first lot, which tells how large they are
 _LOT_BYTES = 16 << 20
 _TRIES = 6
-_ROOM = 950  # characters of a reason, of 1,000
 Delivery = Callable[[Sequence[int]], Mapping[int, MicrobatchError]]
 
 
@@ -166,9 +164,7 @@ def evidence_again(
 
 def _evidence(letter: DeadLetter, error: RecordError, batch: str) -> Evidence:
     found = evidence_of(error, batch, letter.evidence.attempts + 1)
-    if headers_lost(letter) and not headers_lost(replace(letter, evidence=found)):
-        return replace(found, reason=f"{found.reason[:_ROOM]}; a header's name is not UTF-8")
-    return found
+    return replace(found, headers_lost=letter.evidence.headers_lost)
 
 
 @contextmanager

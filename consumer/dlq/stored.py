@@ -7,13 +7,6 @@ from dataclasses import dataclass
 from consumer.letter import DeadLetter
 from consumer.record import Headers
 
-_UNREADABLE = "name is not UTF-8"  # how the evidence tells of headers that the client could not read
-
-
-def headers_lost(letter: DeadLetter) -> bool:
-    """Whether the record had headers that nobody could read: they are only in its topic."""
-    return letter.headers is None and _UNREADABLE in letter.evidence.reason
-
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
@@ -43,8 +36,8 @@ class StoredMessage:
 
     def headers(self) -> Headers | None:
         """See Message. Raises SystemError where the client did."""
-        if headers_lost(self.letter):
-            raise SystemError(f"a header's {_UNREADABLE}")
+        if self.letter.evidence.headers_lost:
+            raise SystemError("a header's name is not UTF-8")
         return self.letter.headers
 
     def timestamp(self) -> tuple[int, int]:

@@ -101,6 +101,12 @@ def test_a_letter_comes_back_as_it_was(style: Style) -> None:
     assert letter_of_dead_letter(Published(of(LETTER, style))) == LETTER
 
 
+def test_that_headers_are_lost_is_not_forgotten() -> None:
+    """A record without headers is another one than a record whose headers nobody could read."""
+    lost = replace(LETTER, headers=None, evidence=replace(LETTER.evidence, headers_lost=True))
+    assert letter_of_dead_letter(Published(of(lost))) == lost
+
+
 @given(letters, st.sampled_from(STYLES))
 def test_whatever_a_letter_holds_its_headers_are_small_and_lead_back_to_it(letter: DeadLetter, style: Style) -> None:
     """Coordinates, bytes and times exactly; texts up to their limits. Not more than 8 kB of headers of our own."""

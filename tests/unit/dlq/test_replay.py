@@ -18,7 +18,6 @@ from consumer.decode.plain import TextDecoder
 from consumer.dlq.back import SourceTopics
 from consumer.dlq.fix import Fixer
 from consumer.dlq.replay import Report, TableKeeper, lots_of, replay
-from consumer.dlq.stored import headers_lost
 from consumer.dlq.tables import TableDestination, require_guard
 from consumer.errors import ConfigError, FatalError, MappingError, TopicPartition, UnavailableError
 from consumer.letter import DeadLetter, Evidence, State
@@ -199,7 +198,7 @@ def test_a_letter_whose_payload_is_gone_is_never_taken_for_a_tombstone() -> None
 
 def test_headers_that_nobody_could_read_are_never_taken_for_none() -> None:
     """The client gives none of them if a name is not UTF-8: what needs them fails, again and again."""
-    lost = replace(REFUSED, reason="Check violation; its headers are lost: a name is not UTF-8")
+    lost = replace(REFUSED, headers_lost=True)
     tables: dict[str, Any] = {"event": {"columns": {"body": "$headers.h"}}, "item": {}}
     tables = {name: table | {"topics": [name]} for name, table in tables.items()}
     bench = Bench(
@@ -211,7 +210,7 @@ def test_headers_that_nobody_could_read_are_never_taken_for_none() -> None:
     for _ in range(2):
         bench.replay(size=10)
         assert bench.ids() == [1]
-        assert headers_lost(bench.letters()[2])
+        assert bench.letters()[2].evidence.headers_lost
     letters = [bench.letters()[2]]
     topics = SourceTopics(bench.settings, {"item": 1}, dry_run=False)
     assert list(topics.prepare(letters)([0])) == [0]
