@@ -3,9 +3,10 @@ VENV := .venv
 PYTHON ?= python3
 MINUTES ?= 10
 SCALE ?= 10
+INPUTS ?= 3000000
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help install demo test faults bench bench-memory lint docs lock clean
+.PHONY: help install demo test faults fuzz mutants bench bench-memory lint docs lock clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,6 +27,12 @@ test: install ## every test, against a real Kafka and a real PostgreSQL that it 
 
 faults: install ## kill, stop and join members under load, SCALE=10 times as often as `make test` does
 	MICROBATCH_FAULTS=$(SCALE) $(VENV)/bin/pytest tests/faults
+
+fuzz: install ## INPUTS=3000000 hostile records into both databases, in a process that must not die
+	$(VENV)/bin/python -m tests.fuzz --inputs $(INPUTS)
+
+mutants: install ## put every seeded defect in, one after the other: a test must catch it
+	$(VENV)/bin/python -m tests.mutants
 
 bench: install ## the daemon's speed, as ratios to what is possible and to loops written by hand (some minutes)
 	$(VENV)/bin/python -m tests.benchmarks

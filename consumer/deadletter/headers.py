@@ -129,7 +129,7 @@ def with_evidence(letter: DeadLetter, style: Style, group: str, parts: Mapping[s
         "replay_count": letter.replay_count,
         "timestamp": millis,
         "timestamp.type": _KINDS[kind],
-        "headers": "lost" if told.headers_lost else None,
+        "lost": "headers" if told.headers_lost else None,
         **(parts or {}),
     }
     headers = _without_ours(letter.headers, family)
@@ -254,7 +254,7 @@ class _Found:
             told("constraint"),
             self.number(_OWN + "attempts", 31),
             told("batch") or "",
-            told("headers") == "lost",
+            told("lost") == "headers",
         )
 
     def foreign(self, family: _Family) -> Evidence:

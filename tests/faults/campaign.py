@@ -13,33 +13,36 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.faults.group import Group, Member, Services, shuffled
-from tests.faults.load import Ledger, Load
+from tests.faults.load import BAD_SHARE, Ledger, Load
 from tests.faults.member import BATCH_POINTS, CLAIM_POINTS
+from tests.faults.rounds import SEED
 from tests.faults.waiting import until
 
 PARTITIONS = 6
 RATE = 1500
 TRIO = 3
 SCALE = int(os.environ.get("MICROBATCH_FAULTS", "1"))
-SEED = int(os.environ.get("MICROBATCH_FAULTS_SEED") or random.randrange(2**32))
 ZOMBIE_POINTS = ("in_copy", "before_begin", "before_commit", "after_begin", "around_commit")
 _MOST = 4
 
 Faults = Callable[[Group, random.Random], None]
+Work = Sequence[tuple[Group, Callable[[], None]]]
 
 
 def create_topic(services: Services, partitions: int = PARTITIONS) -> str:
-    """A new topic."""
+    """A new topic, and the one of its dead letters."""
     topic = f"faults_{uuid.uuid4().hex[:8]}"
     admin = AdminClient({"bootstrap.servers": services.bootstrap})  # held: its futures die with it
-    admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result()
+    for created in admin.create_topics([NewTopic(topic, partitions, 1), NewTopic(f"{topic}.dlq", 1, 1)]).values():
+        created.result()
     return topic
 
 
@@ -58,19 +61,39 @@ def run(
     differs from the ledger.
     """
     topic = create_topic(services)
+    share = BAD_SHARE if defect == "none" else 0.0  # a defect is found by its rows
     groups = [
         Group(services, f"{topic}_{number}", topic, PARTITIONS, protocol, defect=defect, static=static)
         for number, protocol in enumerate(protocols)
     ]
-    with history(*groups), Load(services.bootstrap, topic, PARTITIONS, RATE) as load:
-        with ThreadPoolExecutor(len(groups)) as pool:
-            for job in [pool.submit(_suffer, group, faults) for group in groups]:
-                job.result()
-            load.stop()
-            for job in [pool.submit(group.finish, load.ledger, patience) for group in groups]:
-                job.result()
+    with history(*groups), Load(services.bootstrap, topic, PARTITIONS, RATE, share) as load:
+        suffer(load, [(group, partial(_faults, faults, group)) for group in groups], patience=patience)
         sys.stdout.write(_report(groups, load.ledger))
     return sum((group.counts for group in groups), Counter())
+
+
+def suffer(load: Load, work: Work, members: int = TRIO, patience: float = 60) -> None:
+    """Start so many members of each group, do to each what is to be done, all at once; then every table must be right.
+
+    Raises AssertionError when one differs from the ledger.
+    """
+    with ThreadPoolExecutor(len(work)) as pool:
+        for job in [pool.submit(_suffer, group, faults, members) for group, faults in work]:
+            job.result()
+        load.stop()
+        for job in [pool.submit(group.finish, load.ledger, patience) for group, _ in work]:
+            job.result()
+
+
+def _suffer(group: Group, faults: Callable[[], None], members: int) -> None:
+    for _ in range(members):
+        group.start()
+    until(group.settled, f"{group.name} has its first assignment")
+    faults()
+
+
+def _faults(faults: Faults, group: Group) -> None:
+    faults(group, random.Random(f"{SEED} {group.name[-1]}"))
 
 
 @contextmanager
@@ -86,15 +109,9 @@ def history(*groups: Group) -> Iterator[None]:
             group.end()
 
 
-def _suffer(group: Group, faults: Faults) -> None:
-    for _ in range(TRIO):
-        group.start()
-    until(group.settled, f"{group.name} has its first assignment")
-    faults(group, random.Random(f"{SEED} {group.name[-1]}"))
-
-
 def _report(groups: list[Group], ledger: Ledger) -> str:
-    lines = [f"seed {SEED}; {len(ledger.entries)} records in the ledger, each once in {len(groups)} tables"]
+    counted = f"{len(ledger)} records in the ledger, {len(ledger.bad)} of them bad"
+    lines = [f"seed {SEED}; {counted}, each once in {len(groups)} groups"]
     lines += [
         f"{group.protocol}: {sum(group.counts.values())} faults, {dict(sorted(group.counts.items()))}"
         for group in groups

@@ -24,7 +24,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Postgres]:
     """A real PostgreSQL that may be stopped, if it is started again."""
-    server = Postgres()
+    server = Postgres({"deadlock_timeout": "500ms"})
     server.start()
     yield server
     server.stop()

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any
 import psycopg
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from tests.faults.load import Ledger
+from tests.faults.load import COLUMNS, Ledger, kept, published
 from tests.faults.waiting import OverdueError, until
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +91,29 @@ class Member:
         until(self.dead, f"{self} ends", seconds)
         assert self.process.returncode == code, f"{self} ended with {self.process.returncode}:\n{self.log()}"
 
+    def rebalances(self) -> list[str]:
+        """The kinds of rebalances that it has seen."""
+        return [event["kind"] for event in self.logged("rebalanced") if event["partitions"]]
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """The lines of its log about this event."""
+        lines = [json.loads(line) for line in self.log(None).splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == event]
+
+    def get(self, path: str) -> tuple[int, str]:
+        """What its admin port, of which the settings must let it have one, answers; 0 while nobody listens."""
+        served = self.logged("serving")
+        if not served:
+            return 0, ""
+        try:
+            with urllib.request.urlopen(served[-1]["url"].replace("/metrics", path), timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
     def log(self, characters: int | None = _LOG_TAIL) -> str:
         """The end of what it wrote; None: all of it."""
         text = self._log.read_text(errors="replace")
@@ -120,9 +145,7 @@ class Group:
         self.session_ms = self.session_ms or SESSION_MS[self.protocol]
         self._started = 0
         self._connection = psycopg.connect(self.services.dsn, autocommit=True)
-        self._connection.execute(
-            f"create table {self.name} (place bigserial, partition int, seq bigint, id bigint, pad text)"
-        )
+        self._connection.execute(f"create table {self.name} (place bigserial, {COLUMNS})")
         if self.protocol == KIP_848:
             self._set_session()
 
@@ -238,6 +261,10 @@ class Group:
         self._connection.close()
         self._connection = psycopg.connect(self.services.dsn, autocommit=True)
 
+    def drop(self) -> None:
+        """Its table is not needed any longer."""
+        self._connection.execute(f"drop table {self.name}")
+
     def sessions(self, member: Member) -> int:
         """How many sessions it has with the database."""
         pattern = f"microbatch:%-{member.process.pid}-%"
@@ -290,10 +317,26 @@ class Group:
         except OverdueError as error:
             found.append(f"stuck: {error}; next offsets {self.stored()}, ends {ends}")
         found += ledger.differences(self.services.dsn, self.name)
+        found += self._letters(ledger, seconds)
         if found:
             raise AssertionError("\n".join([f"{self.name}:", *found]))
         for member in list(self.members):
             self.leave(member)
+
+    def _letters(self, ledger: Ledger, seconds: float) -> list[str]:
+        if not ledger.bad and not self._exists("microbatch_dead_letters"):
+            return []
+        try:
+            until(lambda: not self.pending(), f"{self.name} publishes its dead letters", seconds)
+        except OverdueError as error:
+            return [f"stuck: {error}"]
+        topic = published(self.services.bootstrap, f"{self.topic}.dlq", self.name)
+        return ledger.misjudged(kept(self._connection, self.name, self.topic), topic)
+
+    def pending(self) -> int:
+        """How many dead letters their topic does not have yet, as far as the table knows."""
+        query = "select count(*) from microbatch_dead_letters where group_id = %s and state = 'pending'"
+        return int(self._rows(query, self.name)[0][0])
 
     def _at(self, ends: dict[int, int]) -> bool:
         stored = self.stored()

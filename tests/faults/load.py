@@ -1,32 +1,44 @@
-"""Records produced all the while, and the ledger of those that Kafka has acknowledged."""
+"""Records produced all the while, some of them at fault, and the ledger of those that Kafka has acknowledged."""
 
 from __future__ import annotations
 
 import json
+import random
 import threading
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from types import TracebackType
 
 import psycopg
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from psycopg import sql
 
 _TICK_SECONDS = 0.02
 _PAD = "x" * 400  # a batch is then several times what the driver sends at once: there is a middle of COPY
 _FIRST = 20
+BAD_SHARE = 0.01
+COLUMNS = "partition int, seq bigint, id bigint check (id >= 0), once text unique, pad text"
+FAULTS = ("decode", "check", "unique")
+
+Letter = tuple[int, int, bytes]  # partition, offset, value
 
 
 @dataclass
 class Ledger:
-    """What was acknowledged: (partition, sequence number in it, id), each once."""
+    """What was acknowledged: (partition, sequence number in it, id), each once; and apart the `bad` ones, as sent."""
 
     entries: list[tuple[int, int, int]] = field(default_factory=list)
+    bad: list[Letter] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.entries) + len(self.bad)
 
     def ends(self) -> dict[int, int]:
         """The next offset after the last record of each partition: sequence numbers are offsets."""
         ends: dict[int, int] = {}
-        for partition, seq, _ in self.entries:
+        for partition, seq, _ in (*self.entries, *self.bad):
             ends[partition] = max(ends.get(partition, 0), seq + 1)
         return ends
 
@@ -45,6 +57,17 @@ class Ledger:
                     found.append(f"{kind}: {len(rows)}, first (partition, seq, id) {rows[:_FIRST]}")
         return found
 
+    def misjudged(self, kept: Collection[Letter], published: Collection[Letter]) -> list[str]:
+        """What is wrong with the dead letters of the table, where each bad record is once, and with those of the topic,
+        where it is at least once."""
+        wanted, found = Counter(self.bad), []
+        for place, letters in {"table": Counter(kept), "topic": Counter(set(published))}.items():
+            for kind, odd in {"missing": wanted - letters, "strange": letters - wanted}.items():
+                if odd:
+                    first = sorted((partition, offset) for partition, offset, _ in odd)[:_FIRST]
+                    found.append(f"dead letters {kind} in the {place}: {len(odd)}, first (partition, offset) {first}")
+        return found
+
 
 _DIFFERENCES = {
     "missing": "select partition, seq, id from ledger except select partition, seq, id from {} order by 1, 2",
@@ -58,15 +81,56 @@ _DIFFERENCES = {
 }
 
 
-class Load:
-    """Produces into every partition of a topic, at `rate` records per second, from entering it until `stop`."""
+def kept(connection: psycopg.Connection, group: str, topic: str) -> list[Letter]:
+    """The dead letters that the table has of a topic."""
+    query = 'select partition, "offset", value from microbatch_dead_letters where group_id = %s and topic = %s'
+    return [(partition, offset, bytes(value)) for partition, offset, value in connection.execute(query, (group, topic))]
 
-    def __init__(self, bootstrap: str, topic: str, partitions: int, rate: int) -> None:
+
+def published(bootstrap: str, topic: str, group: str) -> list[Letter]:
+    """What a dead-letter topic has of a group's dead letters, repeats included."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "ledger", "enable.auto.commit": False})
+    try:
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        places = [TopicPartition(topic, number, 0) for number in partitions]
+        left = sum(consumer.get_watermark_offsets(place, timeout=10)[1] for place in places)
+        consumer.assign(places)
+        found: list[Message] = []
+        while len(found) < left:
+            messages = consumer.consume(min(1000, left - len(found)), 10)
+            assert messages, f"{topic}: {len(found)} of {left} records are there"
+            found += [message for message in messages if message.error() is None]
+    finally:
+        consumer.close()
+    headers = [dict(message.headers() or []) for message in found]
+    return [
+        (int(told["__dlq.errors.partition"]), int(told["__dlq.errors.offset"]), message.value() or b"")
+        for message, told in zip(found, headers, strict=True)
+        if told["__dlq.errors.group"] == group.encode()
+    ]
+
+
+def record(partition: int, seq: int, number: int, fault: str | None = None, pad: str = _PAD) -> bytes:
+    """The value of a record: a good one, or one with a fault. The first of a partition must be good."""
+    once = str(partition) if seq == 0 or fault == "unique" else None
+    key = -number - 1 if fault == "check" else number
+    value = json.dumps({"id": key, "partition": partition, "seq": seq, "once": once, "pad": pad})
+    return value.encode()[: -1 if fault == "decode" else None]
+
+
+class Load:
+    """Produces into every partition of a topic, at `rate` records per second, from entering it until `stop`.
+
+    About the `share` of them is at fault.
+    """
+
+    def __init__(self, bootstrap: str, topic: str, partitions: int, rate: int, share: float = BAD_SHARE) -> None:
         self.ledger = Ledger()
-        self._topic, self._rate = topic, rate
+        self._topic, self._rate, self._share = topic, rate, share
         # A record is not given up as long as its broker may come back.
         settings = {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 5, "log_level": 0}
         self._producer = Producer(settings)
+        self._random = random.Random(topic)
         self._next = [0] * partitions
         self._count = 0
         self._stopping = threading.Event()
@@ -90,9 +154,11 @@ class Load:
         """Send so many records, in turn to each partition."""
         for _ in range(count):
             partition = self._count % len(self._next)
-            entry = partition, self._next[partition], self._count
-            value = json.dumps({"id": entry[2], "partition": partition, "seq": entry[1], "pad": _PAD})
-            self._producer.produce(self._topic, value, partition=partition, on_delivery=self._delivered(entry))
+            seq = self._next[partition]
+            bad = seq > 0 and self._random.random() < self._share
+            value = record(partition, seq, self._count, self._random.choice(FAULTS) if bad else None)
+            delivered = self._delivered((partition, seq, self._count), value if bad else None)
+            self._producer.produce(self._topic, value, partition=partition, on_delivery=delivered)
             self._count += 1
             self._next[partition] += 1
 
@@ -106,11 +172,13 @@ class Load:
             self._producer.poll(0)
         self.flush()
 
-    def _delivered(self, entry: tuple[int, int, int]):
+    def _delivered(self, entry: tuple[int, int, int], bad: bytes | None):
         def note(error: KafkaError | None, message: Message) -> None:
-            if error is None and message.offset() == entry[1]:
+            if error is not None or message.offset() != entry[1]:
+                self.ledger.failed.append(f"{entry}: {error or message.offset()}")
+            elif bad is None:
                 self.ledger.entries.append(entry)
             else:
-                self.ledger.failed.append(f"{entry}: {error or message.offset()}")
+                self.ledger.bad.append((entry[0], entry[1], bad))
 
         return note

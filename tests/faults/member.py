@@ -20,7 +20,7 @@ from consumer import logs
 from consumer.config import load
 from consumer.errors import TopicPartition
 from consumer.run import run_daemon
-from consumer.sinks import Claim, Fence, Position
+from consumer.sinks import Claim, Fence, Isolated, Position
 from tests.faults.defects import DEFECTS, Around
 
 CLAIM_POINTS = ("before_claim", "after_claim")
@@ -28,11 +28,14 @@ BATCH_POINTS = (
     "before_begin",  # before the fence
     "after_begin",  # the offsets are locked
     "in_copy",  # some rows are with the server, the end of COPY is not
+    "before_isolation",  # the rows are refused
     "after_apply",
+    "after_keep",  # the dead letters are in, their rows' transaction is not committed
     "before_commit",
     "around_commit",  # before, while or after the server commits: nobody knows
     "after_commit",
     "before_kafka_commit",
+    "before_mark",  # the topic has dead letters, the table does not know
 )
 _COMMIT_SECONDS = 0.002
 
@@ -64,12 +67,29 @@ class Orders:
         return signal.Signals[name]
 
 
+class LetterSaboteur(Around):
+    """The sink's dead letters, with the crash points around them."""
+
+    def __init__(self, letters: Any, orders: Orders) -> None:
+        super().__init__(letters)
+        self._orders = orders
+
+    def keep(self, letters: Any) -> None:
+        self._sink.keep(letters)
+        self._orders.reach("after_keep")
+
+    def published(self, coordinates: Any, **options: Any) -> None:
+        self._orders.reach("before_mark")
+        self._sink.published(coordinates, **options)
+
+
 class Saboteur(Around):
     """A sink that reaches the crash points around each call."""
 
     def __init__(self, sink: Any, orders: Orders) -> None:
         super().__init__(sink)
         self._orders = orders
+        self.letters = LetterSaboteur(sink.letters, orders)
 
     def claim(self, starts: Mapping[TopicPartition, Position]) -> dict[TopicPartition, Claim]:
         self._orders.reach("before_claim")
@@ -85,6 +105,12 @@ class Saboteur(Around):
     def apply(self, rows: Any) -> None:
         self._sink.apply(rows)
         self._orders.reach("after_apply")
+
+    def isolate(self, *arguments: Any) -> Isolated:
+        self._orders.reach("before_isolation")
+        isolated: Isolated = self._sink.isolate(*arguments)
+        self._orders.reach("after_apply")
+        return isolated
 
     def commit(self, next_offsets: Mapping[TopicPartition, int]) -> None:
         self._orders.reach("before_commit")

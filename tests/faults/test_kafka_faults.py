@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,34 +13,20 @@ from tests.faults.campaign import PARTITIONS, RATE, create_topic, history
 from tests.faults.group import CLASSIC, KIP_848, Group, Member, Services
 from tests.faults.load import Load
 from tests.faults.waiting import until
-from tests.services.kafka import Kafka, free_ports
-
-
-def probe(port: int) -> tuple[int, str]:
-    """What /readyz answers; 0 while nobody listens."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
-    except OSError:
-        return 0, ""
+from tests.services.kafka import Kafka
 
 
 def held(member: Member) -> list[str]:
     """The reasons for which it has held partitions, from its log."""
-    lines = [json.loads(line) for line in member.log(None).splitlines() if line.startswith("{")]
-    return [line["reason"] for line in lines if line["event"] == "held"]
+    return [event["reason"] for event in member.logged("held")]
 
 
 @contextmanager
-def alone(services: Services, topic: str, partitions: int, **kafka) -> Iterator[tuple[Group, int]]:
-    """A group for one member, whose /readyz is at the port."""
-    (port,) = free_ports(1)
-    group = Group(services, topic, topic, partitions, kafka=kafka, settings={"admin": {"port": port}})
+def alone(services: Services, topic: str, partitions: int, **kafka) -> Iterator[Group]:
+    """A group for one member, which can be asked."""
+    group = Group(services, topic, topic, partitions, kafka=kafka, settings={"admin": {"port": 0}})
     with history(group):
-        yield group, port
+        yield group
 
 
 @pytest.mark.parametrize("protocol", [CLASSIC, KIP_848])
@@ -68,7 +51,7 @@ def test_a_killed_broker(services: Services, broker: Kafka, protocol: str) -> No
 def test_a_recreated_topic(services: Services, records: int) -> None:
     """A topic deleted and created anew at once, with fewer or more records: held, said in /readyz and in the log."""
     topic = create_topic(services, 1)
-    with alone(services, topic, 1) as (group, port):
+    with alone(services, topic, 1) as group:
         load = Load(services.bootstrap, topic, 1, RATE)
         load.produce(50)
         load.flush()
@@ -80,7 +63,9 @@ def test_a_recreated_topic(services: Services, records: int) -> None:
         again = Load(services.bootstrap, topic, 1, RATE)
         again.produce(records)
         again.flush()
-        _, text = until(lambda: (found := probe(port))[0] == 503 and "recreated" in found[1] and found, "it holds")
+        _, text = until(
+            lambda: (found := member.get("/readyz"))[0] == 503 and "recreated" in found[1] and found, "it holds"
+        )
         assert "the topic was recreated: the stored offset is of id" in text
         assert any("the topic was recreated" in reason for reason in held(member))
         assert 50 <= group.position() <= max(50, records)
@@ -89,7 +74,7 @@ def test_a_recreated_topic(services: Services, records: int) -> None:
 def test_records_that_are_gone(services: Services) -> None:
     """Records from the stored offset on are deleted: that partition holds with the exact gap, the others go on."""
     topic = create_topic(services, 2)
-    with alone(services, topic, 2) as (group, port):
+    with alone(services, topic, 2) as group:
         load = Load(services.bootstrap, topic, 2, RATE)
         load.produce(200)
         load.flush()
@@ -103,8 +88,8 @@ def test_records_that_are_gone(services: Services) -> None:
             future.result()
         member = group.start()
         gap = "offsets 100 to 149 are gone, 50 in all"
-        until(lambda: gap in probe(port)[1], "it holds")
-        assert probe(port)[0] == 503
+        until(lambda: gap in member.get("/readyz")[1], "it holds")
+        assert member.get("/readyz")[0] == 503
         assert any(gap in reason for reason in held(member))
         until(lambda: group.stored()[1][0] == 200, "the other partition goes on")
         assert group.stored()[0][0] == 100

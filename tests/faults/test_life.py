@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.faults.campaign import PARTITIONS, RATE, create_topic, history
-from tests.faults.group import CLASSIC, KIP_848, Group, Member, Services
+from tests.faults.group import CLASSIC, KIP_848, Group, Services
 from tests.faults.load import Load
 from tests.faults.waiting import until
 from tests.services.postgres import Postgres
@@ -37,12 +36,6 @@ def loaded(
             group.finish(load.ledger)
 
         yield group, finish
-
-
-def rebalances(member: Member) -> list[str]:
-    """The kinds of rebalances that it has seen."""
-    lines = [json.loads(line) for line in member.log(None).splitlines() if line.startswith("{")]
-    return [line["kind"] for line in lines if line["event"] == "rebalanced" and line["partitions"]]
 
 
 @pytest.mark.parametrize("protocol", [CLASSIC, KIP_848])
@@ -79,14 +72,14 @@ def test_an_outage_of_the_database_does_not_cost_the_membership(services: Servic
     interval_ms = 4400
     options = {"kafka": {"max.poll.interval.ms": interval_ms}, "sink": {"write_deadline_ms": 1000}}
     with loaded(services, 2, **options) as (group, finish):
-        before = [rebalances(member) for member in group.members]
+        before = [member.rebalances() for member in group.members]
         server.process.send_signal(signal.SIGINT)
         server.process.wait(30)
         time.sleep(1.5 * interval_ms / 1000)
         server.start()
         group.reconnect()
         group.go_on(1000)
-        assert [rebalances(member) for member in group.members] == before
+        assert [member.rebalances() for member in group.members] == before
         finish()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -124,10 +125,27 @@ class Kafka:
 
     def kill(self) -> None:
         """End the broker with SIGKILL; `start` goes on with what it had."""
-        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
-        self._topics = set(admin.list_topics(timeout=10).topics)
+        self._remember()
         self.process.kill()
         self.process.wait(30)
+
+    def restart(self) -> None:
+        """End the broker as an administrator does, and start it again."""
+        self._remember()
+        self.stop()
+        self.start()
+
+    def freeze(self) -> None:
+        """The broker does nothing until `thaw`; nobody is told."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """The end of `freeze`."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def _remember(self) -> None:
+        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        self._topics = set(admin.list_topics(timeout=10).topics)
 
     def _sharing(self) -> list[str]:
         """A class-data archive halves the start; a broker that finds none leaves one when it stops."""
