@@ -194,9 +194,11 @@ class Metrics(Collector):
             return series.values.get(tuple(labels[label] for label in series.spec.labels), 0.0)
 
     def total(self, name: str) -> float:
-        """The sum of all series of a counter or gauge."""
+        """The sum of all series of a counter or gauge; of a histogram how often something was observed."""
         with self._lock:
-            return sum(self._series[name].values.values())
+            series = self._series[name]
+            observed = sum(sum(histogram.counts) for histogram in series.histograms.values())
+            return sum(series.values.values()) + observed
 
     def collect(self) -> Iterator[Metric]:
         """One snapshot, as prometheus_client wants it."""

@@ -50,6 +50,11 @@ _FORBIDDEN = {
     KafkaError._AUTHENTICATION,
     KafkaError.SASL_AUTHENTICATION_FAILED,
 }
+_TWIN = {KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID}
+_TWIN_HINT = (
+    "Give each instance a group.instance.id of its own; that of one that was killed is free again when its session has "
+    "timed out."
+)
 _IMPOSSIBLE = {
     KafkaError._FATAL,
     KafkaError.INVALID_SESSION_TIMEOUT,
@@ -279,7 +284,10 @@ class KafkaSource:
             hint = "Give the user READ on the topics and the group, or mend security.* and sasl.* under `kafka:`."
             raise FatalError(f"Kafka refuses access: {error.str()}", hint)
         elif error.fatal() or code in _IMPOSSIBLE:
-            raise FatalError(f"Kafka: the client cannot go on: {error.str()}", "Mend the settings under `kafka:`.")
+            # A fatal error keeps its cause only in its text.
+            twin = code in _TWIN or "instance" in error.str().lower()
+            hint = _TWIN_HINT if twin else "Mend the settings under `kafka:`."
+            raise FatalError(f"Kafka: the client cannot go on: {error.str()}", hint)
         else:
             self._listener.trouble(f"Kafka: {error.str()}")
 

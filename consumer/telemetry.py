@@ -81,6 +81,8 @@ class Telemetry:
                 "ready": health.ready,
                 "records": {name: int(self._metrics.total(f"records_{name}")) for name in names}
                 | {"in_flight": int(self._metrics.total("records_in_flight"))},
+                "retries": int(self._metrics.total("write_retries")),
+                "isolated_batches": int(self._metrics.total("isolation_seconds")),
                 "dead_letters_pending": int(self._metrics.value("dead_letters_pending")),
                 "breaker_open": bool(self._metrics.value("breaker_open")),
                 "partitions": dict(self._partitions),
