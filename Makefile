@@ -4,6 +4,9 @@ PYTHON ?= python3
 MINUTES ?= 10
 SCALE ?= 10
 INPUTS ?= 3000000
+# What the container image is built with: the same pins, without what only development needs.
+IMAGE := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+  -c requirements.txt
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: help install demo test faults fuzz mutants bench bench-memory lint docs lock clean
@@ -52,6 +55,8 @@ docs: install ## the README's tables of settings and metrics, made from the code
 lock: ## pin the newest allowed versions again
 	$(VENV)/bin/uv pip compile --quiet --upgrade --extra dev --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header pyproject.toml -o requirements.txt
+	$(VENV)/bin/uv pip compile $(IMAGE) pyproject.toml -o deploy/requirements.txt
+	echo setuptools | $(VENV)/bin/uv pip compile $(IMAGE) - -o deploy/requirements-build.txt
 
 clean: ## remove what the other commands made
 	rm -rf $(VENV) .cache build *.egg-info

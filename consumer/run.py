@@ -81,12 +81,13 @@ def run_daemon(
         tolerance=Tolerance(limits.on_limit == "stop", limits.retry_after_ms / 1000, limits.max_pending),
     )
     with contextlib.ExitStack() as stack:
+        # First of all: as process 1 of a container a signal without a handler is ignored.
+        stop = stop or stack.enter_context(until_signalled())
         stack.callback(sink.close)
         if settings.admin.enabled:
             stack.enter_context(_serving(settings, metrics, telemetry, lambda accept: pipeline.resume(accept=accept)))
         _require_kafka(cluster, settings)
         _open_tables(mapper, sink, settings)
-        stop = stop or stack.enter_context(until_signalled())
         log.info("started", owner=owner, group=kafka["group.id"], topics=settings.topics)
         pipeline.run(stop)
     log.info("stopped")
