@@ -31,6 +31,7 @@ _PAUSE_AFTER_SECONDS = 1.0
 _LOOK_SECONDS = 1.0
 _IDENTITY_SECONDS = 10.0
 _PUBLISH_SECONDS = 0.2
+_BUSY = 100  # delivered at once: then more are fetched soon
 _TIMEOUTS = 3  # of one record alone, until it is held
 
 _LIMIT_HINT = (
@@ -381,7 +382,8 @@ class Pipeline:
         elif published.delivered:
             self._publish_backoff.succeeded()
         if published.pending:
-            self._publish_at = max(now + _PUBLISH_SECONDS, self._publish_backoff.until)
+            pause = _PUBLISH_SECONDS if published.delivered < _BUSY else _PUBLISH_SECONDS / 10
+            self._publish_at = max(now + pause, self._publish_backoff.until)
         self._telemetry.published(published)
 
     def _claimed(self, claimed: Claimed, serials: dict[TopicPartition, int], now: float) -> None:

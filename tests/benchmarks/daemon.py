@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 
 from tests.benchmarks import orders
-from tests.benchmarks.lab import BATCH, Lab, rate
+from tests.benchmarks.lab import BATCH, Lab, rate, topic_of
 from tests.services.kafka import free_ports
 
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
@@ -100,8 +100,8 @@ def configuration(lab: Lab, form: str, dsn: str) -> dict[str, Any]:
     avro = {"type": "avro", "schemas": {str(orders.SCHEMA_ID): str(schema)}}
     return {
         "kafka": {"bootstrap.servers": lab.bootstrap, "group.id": lab.new_group()},
-        "topics": [f"bench-{form}"],
-        "format": avro if form == "avro" else form,
+        "topics": [topic_of(form)],
+        "format": avro if form == "avro" else "json",
         "batch": {"max_records": BATCH},
         "sink": {"dsn": dsn, "tables": {"orders": {}}},
     }
@@ -119,7 +119,7 @@ def into_postgres(lab: Lab, form: str) -> Measured:
             return int(connection.execute(count).fetchone()[0] or 0) if there else 0
 
         measured = _measure(lab, config, written, 0.2)
-    return replace(measured, rate=lab.rate(lab.records))
+    return replace(measured, rate=lab.rate(lab.good(form)))
 
 
 def into_sqlite(lab: Lab, form: str, path: Path) -> Measured:

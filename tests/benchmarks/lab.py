@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -31,12 +32,17 @@ _COMMITS = """
 select extract(epoch from pg_xact_commit_timestamp(xmin))::float8, count(*) from orders group by xmin order by 1
 """
 _PATIENCE_SECONDS = 30
-_ENCODERS: dict[str, Callable[[Iterable[int]], Iterable[bytes]]] = {"json": orders.as_json, "avro": orders.as_avro}
+PERIODS = {"json-0.01%": 10_000, "json-1%": 100, "json-10%": 10}  # of how many orders one is spoilt
+_ENCODERS: dict[str, Callable[[Iterable[int]], Iterable[bytes]]] = {
+    "json": orders.as_json,
+    "avro": orders.as_avro,
+    **{name: partial(orders.as_spoilt_json, period=period) for name, period in PERIODS.items()},
+}
 
 
 @dataclass
 class Lab:
-    """`records` are in each of the topics `bench-json` and `bench-avro`; `folder` is for files."""
+    """`records` are in each of the topics `bench-json`, `bench-avro`, ...; `folder` is for files."""
 
     bootstrap: str
     dsn: str
@@ -48,11 +54,18 @@ class Lab:
         """Make topics, records and the table."""
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
         for name, encode in _ENCODERS.items():
-            topic = f"bench-{name}"
-            admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result()
+            topic = topic_of(name)
+            for created in admin.create_topics([NewTopic(t, PARTITIONS, 1) for t in (topic, f"{topic}.dlq")]).values():
+                created.result()
             orders.produce(self.bootstrap, topic, PARTITIONS, encode(range(self.records)))
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             connection.execute(orders.TABLE)
+
+    def good(self, name: str) -> int:
+        """How many of a topic's records are not spoilt."""
+        period = PERIODS.get(name)
+        spoilt = sum(orders.is_spoilt(number, period) for number in range(self.records)) if period else 0
+        return self.records - spoilt
 
     def new_group(self) -> str:
         """A consumer group that nobody has used."""
@@ -71,6 +84,11 @@ class Lab:
         if (found := sum(rows for _, rows in commits)) != records:
             raise RuntimeError(f"{found} rows in the table, {records} were expected")
         return rate(commits)
+
+
+def topic_of(name: str) -> str:
+    """Where records of this kind are."""
+    return f"bench-{name.replace('%', '')}"
 
 
 def rate(commits: list[tuple[float, int]]) -> float:

@@ -38,7 +38,7 @@ COLUMNS = {
     "country": "text",
     "placed_at": "timestamptz",
 }
-TABLE = f"create table orders ({', '.join(f'{name} {kind}' for name, kind in COLUMNS.items())})"
+TABLE = f"create table orders ({', '.join(f'{name} {kind}' for name, kind in COLUMNS.items())}, check (quantity > 0))"
 _EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
 _STATUS = ("placed", "paid", "shipped", "returned")
 _COUNTRY = ("DE", "FR", "US", "JP", "BR")
@@ -74,6 +74,21 @@ def order(number: int) -> Order:
 def as_json(numbers: Iterable[int]) -> Iterator[bytes]:
     """Orders as JSON objects, the time in ISO 8601."""
     return map(msgspec.json.Encoder().encode, map(order, numbers))
+
+
+def as_spoilt_json(numbers: Iterable[int], period: int) -> Iterator[bytes]:
+    """The same, but one of `period` has a quantity that the table refuses."""
+    encode = msgspec.json.Encoder().encode
+    for number in numbers:
+        made = order(number)
+        if is_spoilt(number, period):
+            made.quantity = -made.quantity
+        yield encode(made)
+
+
+def is_spoilt(number: int, period: int) -> bool:
+    """Whether it is in the middle of its `period`."""
+    return number % period == period // 2
 
 
 def as_avro(numbers: Iterable[int]) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from typing import Any
 from psycopg import sql
 
 from consumer.errors import RejectedError
-from consumer.sinks.postgres.plan import Plan, Trial
+from consumer.sinks.postgres.plan import RECORD, Plan, Probe, Trial
 from consumer.sinks.postgres.translation import rejection
 
 # Of the variables of PL/pgSQL some have names as columns may have them, `found`: in a statement, columns go first. Ours
@@ -56,7 +56,6 @@ begin
             "#constraint" = constraint_name;
           {judge}
           if "#table" = '' and "#column" = '' and left("#state", 2) in ('22', '23') then
-            {bounds}
             begin
               {probes}
             exception when others then
@@ -129,8 +128,7 @@ def block(
         "judge": _JUDGE.format(of_record=_of_record(*of_record)),
         "loop": _each_row(groups[0]) if alone else 'while "#at" < "#end" loop',
         "single": f"{alone};" if alone else written,
-        "bounds": "\n".join(_bounds(groups[0])) if alone else "",
-        "probes": _probes(groups),
+        "probes": _probes_alone(groups[0].trial.probes) if alone else _probes(groups),
         "patient": "true" if patience is None else f'"#in_a_row" <= {patience}',
     }
     return "; ".join(
@@ -208,6 +206,17 @@ def _probes(groups: Sequence[Staged]) -> str:
             if probe.type_name != probe.base:
                 lines.append(f"perform {probe.value}::{probe.type_name} {source};")
     return "\n".join([*lines, "end case;"])
+
+
+def _probes_alone(probes: Sequence[Probe]) -> str:
+    """The same for the row in the variable, which is at hand."""
+    lines = []
+    for j, probe in enumerate(probes):
+        value = f'"{RECORD}".{probe.value}'
+        lines.append(f'"#probed" := {_literal(probe.column)}; "#0_{j}" := {value};')
+        if probe.type_name != probe.base:
+            lines.append(f"perform {value}::{probe.type_name};")
+    return "\n".join(lines)
 
 
 def _of_record(states: list[str], others: list[str]) -> str:
