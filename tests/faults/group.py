@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import random
@@ -111,7 +112,7 @@ class Member:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode()
-        except OSError:
+        except (OSError, http.client.HTTPException):  # it ends meanwhile
             return 0, ""
 
     def log(self, characters: int | None = _LOG_TAIL) -> str:
@@ -332,6 +333,12 @@ class Group:
             return [f"stuck: {error}"]
         topic = published(self.services.bootstrap, f"{self.topic}.dlq", self.name)
         return ledger.misjudged(kept(self._connection, self.name, self.topic), topic)
+
+    def letters(self) -> int:
+        """How many dead letters the table has."""
+        if not self._exists("microbatch_dead_letters"):
+            return 0
+        return int(self._rows("select count(*) from microbatch_dead_letters where group_id = %s", self.name)[0][0])
 
     def pending(self) -> int:
         """How many dead letters their topic does not have yet, as far as the table knows."""

@@ -121,12 +121,14 @@ def record(partition: int, seq: int, number: int, fault: str | None = None, pad:
 class Load:
     """Produces into every partition of a topic, at `rate` records per second, from entering it until `stop`.
 
-    About the `share` of them is at fault.
+    About the `share` of them is at fault; `pad` is what makes them large.
     """
 
-    def __init__(self, bootstrap: str, topic: str, partitions: int, rate: int, share: float = BAD_SHARE) -> None:
+    def __init__(
+        self, bootstrap: str, topic: str, partitions: int, rate: int, share: float = BAD_SHARE, pad: str = _PAD
+    ) -> None:
         self.ledger = Ledger()
-        self._topic, self._rate, self._share = topic, rate, share
+        self._topic, self._rate, self._share, self._pad = topic, rate, share, pad
         # A record is not given up as long as its broker may come back.
         settings = {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 5, "log_level": 0}
         self._producer = Producer(settings)
@@ -156,9 +158,14 @@ class Load:
             partition = self._count % len(self._next)
             seq = self._next[partition]
             bad = seq > 0 and self._random.random() < self._share
-            value = record(partition, seq, self._count, self._random.choice(FAULTS) if bad else None)
+            value = record(partition, seq, self._count, self._random.choice(FAULTS) if bad else None, self._pad)
             delivered = self._delivered((partition, seq, self._count), value if bad else None)
-            self._producer.produce(self._topic, value, partition=partition, on_delivery=delivered)
+            while True:
+                try:
+                    self._producer.produce(self._topic, value, partition=partition, on_delivery=delivered)
+                    break
+                except BufferError:
+                    self._producer.poll(0.1)
             self._count += 1
             self._next[partition] += 1
 

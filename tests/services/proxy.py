@@ -77,6 +77,8 @@ class Proxy:
         except OSError:
             self._abort(client)
             return
+        for each in (client, server):
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # small pieces do not wait for one another
         self._sockets |= {client, server}
         threading.Thread(target=self._pump, args=[server, client, False], daemon=True).start()
         self._pump(client, server, True)
