@@ -9,7 +9,7 @@ IMAGE := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-i
   -c requirements.txt
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help install demo test faults fuzz mutants bench bench-memory lint docs lock clean
+.PHONY: help install demo test faults campaign fuzz mutants bench bench-memory lint docs lock clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,6 +30,10 @@ test: install ## every test, against a real Kafka and a real PostgreSQL that it 
 
 faults: install ## kill, stop and join members under load, SCALE=10 times as often as `make test` does
 	MICROBATCH_FAULTS=$(SCALE) $(VENV)/bin/pytest tests/faults
+
+campaign: install ## 500 faults of databases, 500 of brokers, 300 of dead-letter topics, 500 mixes; resumed if ended
+	MICROBATCH_CAMPAIGN=1 $(VENV)/bin/pytest -s $(foreach kind,poison dead_letter_faults database_faults broker_faults,\
+	  tests/faults/test_$(kind).py)
 
 fuzz: install ## INPUTS=3000000 hostile records into both databases, in a process that must not die
 	$(VENV)/bin/python -m tests.fuzz --inputs $(INPUTS)

@@ -309,6 +309,7 @@ def test_a_gap_holds_its_partition_and_no_other() -> None:
     with world.member() as member:
         until(lambda: len(world.numbers()) == 70)
         until(lambda: member.metrics.value("partitions_paused", reason="held") == 1)
+        assert member.metrics.value("partitions_paused", reason="held") == 1
     assert len(world.numbers()) == 70
     assert world.database.offsets["g", "t", 0].position.next_offset == 10
 

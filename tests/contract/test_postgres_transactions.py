@@ -1,0 +1,89 @@
+"""What PostgreSQL alone does in transactions: a COMMIT that is answered with ROLLBACK, and locks of dead letters."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from consumer.errors import FatalError, UnavailableError
+from consumer.letter import Coordinates, DeadLetter, Evidence
+from consumer.sinks.postgres import PostgresSink
+from tests.sinks import P, opened
+
+KEYS = [("orders", 0, 1), ("orders", 0, 2)]
+Factory = Callable[[str], PostgresSink]
+
+
+@pytest.fixture
+def schema(dsn: str) -> Iterator[str]:
+    """Conninfo of a schema of its own."""
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(f"create schema {name}".encode())
+        yield make_conninfo(dsn, options=f"-csearch_path={name}")
+        connection.execute(f"drop schema {name} cascade".encode())
+
+
+@pytest.fixture
+def sink(schema: str) -> Iterator[Factory]:
+    """Makes sinks by their owner's name."""
+    made: list[PostgresSink] = []
+
+    def make(owner: str) -> PostgresSink:
+        made.append(PostgresSink(schema, [], "group", f"{owner}-{uuid.uuid4().hex}"))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_a_commit_that_is_answered_with_rollback_is_none(sink: Factory) -> None:
+    """A transaction that failed ends that way, and no driver calls it an error."""
+    broken = sink("a")
+    opened(broken)
+    connection = broken._session.connection(lambda: None)
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        connection.execute("select 1 / 0")
+    with pytest.raises(FatalError, match="ROLLBACK to COMMIT"):
+        broken.commit({})
+
+
+def test_a_replay_waits_for_what_another_has_locked(sink: Factory, schema: str) -> None:
+    """And then gets only what is still open: no dead letter is written twice."""
+    first, second = sink("a"), sink("b")
+    opened(first).letters.keep([_letter(key) for key in KEYS])
+    first.commit({P: 1})
+    locked: list[set[Coordinates]] = []
+
+    def lock() -> None:
+        with suppress(UnavailableError):
+            second.begin({})
+            locked.append(second.letters.lock(KEYS))
+        second.rollback()
+
+    first.begin({})
+    first.letters.lock(KEYS)
+    thread = threading.Thread(target=lock)
+    thread.start()
+    with psycopg.connect(schema, autocommit=True) as connection:
+        waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and application_name like '%:b-%'"
+        while not locked and not connection.execute(waiting).fetchone():
+            connection.execute("select pg_sleep(0.01)")
+    assert not locked
+    first.letters.settle(KEYS[:1], {})
+    first.commit({})
+    thread.join()
+    assert locked == [{KEYS[1]}]
+
+
+def _letter(key: Coordinates) -> DeadLetter:
+    now = datetime.datetime.now(datetime.UTC)
+    return DeadLetter(*key, None, b"x", None, (0, 0), Evidence("decode", "DecodeError", "no"), now)

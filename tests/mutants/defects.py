@@ -1,0 +1,585 @@
+"""The defects: what each one does wrong, where, and the test that must fail with it in place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Defect:
+    """In `file` the text `old`, which is there once, becomes `new`. `quick`: its test runs in `make test`, too."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+    quick: bool = False
+
+
+_WRITER = "consumer/writer.py"
+_BATCH = "consumer/batch.py"
+_BREAKER = "consumer/breaker.py"
+_PIPELINE = "consumer/pipeline.py"
+_CONVERSION = "consumer/sinks/conversion.py"
+_SQLITE = "consumer/sinks/sqlite"
+_POSTGRES = "consumer/sinks/postgres"
+_UNIT_WRITER = "tests/unit/test_writer.py"
+_PUBLISHING = "tests/unit/test_writer_publishing.py"
+_GREAT = "tests/property/test_pipeline.py"
+_SINK = "tests/contract/test_sink.py"
+_ISOLATION = "tests/contract/test_isolation.py"
+_LETTERS = "tests/contract/test_letters.py"
+_TRANSACTIONS = "tests/contract/test_postgres_transactions.py"
+_ACCOUNTING = "tests/property/test_accounting.py"
+_TOPIC = "consumer/deadletter/__init__.py"
+
+DEFECTS = (
+    Defect(
+        "offsets are committed before the rows are written",
+        _WRITER,
+        "            self._sink.begin(fences)\n",
+        "            self._sink.begin(fences)\n"
+        "            self._sink.commit(batch.next_offsets)\n"
+        "            self._sink.begin({key: Fence(f.epoch, batch.next_offsets[key]) for key, f in fences.items()})\n",
+        f"{_UNIT_WRITER}::test_too_many_bad_records_keep_nothing",
+        quick=True,
+    ),
+    Defect(
+        "the breaker is judged after the dead letters are kept and committed",
+        _WRITER,
+        "            self._judge(batch, failures, isolated.finished)\n"
+        "            letters = self._letters(batch, failures)\n"
+        "            if letters and self._sink.transactional:\n"
+        "                self._sink.letters.keep(letters)\n"
+        "            batch.outcome = written = _written(batch, mapped, failures, letters, seconds)\n"
+        "            self._sink.commit(batch.next_offsets)\n",
+        "            letters = self._letters(batch, failures)\n"
+        "            if letters and self._sink.transactional:\n"
+        "                self._sink.letters.keep(letters)\n"
+        "            batch.outcome = written = _written(batch, mapped, failures, letters, seconds)\n"
+        "            self._sink.commit(batch.next_offsets)\n"
+        "            self._judge(batch, failures, isolated.finished)\n",
+        f"{_UNIT_WRITER}::test_too_many_bad_records_keep_nothing",
+    ),
+    Defect(
+        "after a COMMIT without an answer nobody asks how it ended",
+        _WRITER,
+        "            self._settle(batch)\n",
+        "            pass\n",
+        f"{_UNIT_WRITER}::test_a_commit_without_an_answer_is_found_out",
+    ),
+    Defect(
+        "PostgreSQL: rows of a partition that somebody else claimed are written",
+        f"{_POSTGRES}/__init__.py",
+        "        if fenced:\n",
+        "        if False:\n",
+        f"{_SINK}::test_fencing_names_exactly_the_partitions_that_differ",
+    ),
+    Defect(
+        "a dead letter is lost between the batch and the table",
+        _WRITER,
+        "                self._sink.letters.keep(letters)\n",
+        "                self._sink.letters.keep(letters[:-1])\n",
+        f"{_UNIT_WRITER}::test_exactly_the_bad_records_leave",
+    ),
+    Defect(
+        "dead letters are kept in a transaction of their own, after that of the rows",
+        _WRITER,
+        "                self._sink.letters.keep(letters)\n"
+        "            batch.outcome = written = _written(batch, mapped, failures, letters, seconds)\n"
+        "            self._sink.commit(batch.next_offsets)\n",
+        "                pass\n"
+        "            batch.outcome = written = _written(batch, mapped, failures, letters, seconds)\n"
+        "            self._sink.commit(batch.next_offsets)\n"
+        "            self._sink.begin({k: Fence(f.epoch, batch.next_offsets[k]) for k, f in fences.items()})\n"
+        "            self._sink.letters.keep(letters)\n"
+        "            self._sink.commit({})\n",
+        f"{_UNIT_WRITER}::test_a_commit_without_an_answer_has_its_dead_letters_once",
+    ),
+    Defect(
+        "isolation loses its patience, and nobody hears of it",
+        _WRITER,
+        "            self._judge(batch, failures, isolated.finished)\n",
+        "            self._judge(batch, failures, True)\n",
+        "tests/unit/test_writer_patience.py",
+    ),
+    Defect(
+        "dead letters are marked as published when they are handed over",
+        _WRITER,
+        "        self._outbox.send(self._sink.letters.pending(partitions, _LOT))\n",
+        "        pending = self._sink.letters.pending(partitions, _LOT)\n"
+        "        self._outbox.send(pending)\n"
+        "        self._sink.letters.published([letter.coordinates for letter in pending])\n",
+        f"{_PUBLISHING}::test_only_what_the_topic_confirmed_is_marked",
+        quick=True,
+    ),
+    Defect(
+        "a refusal of the dead-letter topic counts as delivered",
+        _WRITER,
+        "        delivered = [receipt for receipt in receipts if receipt.error is None]\n",
+        "        delivered = receipts\n",
+        f"{_PUBLISHING}::test_what_the_topic_refuses_stays_pending",
+    ),
+    Defect(
+        "without a table, an error of the dead-letter topic is swallowed",
+        _WRITER,
+        '                    raise UnavailableError(f"dead letters cannot be published: {receipt.error}")\n',
+        "                    pass\n",
+        f"{_PUBLISHING}::test_without_a_table_a_batch_is_not_done_while_the_topic_refuses",
+    ),
+    Defect(
+        "without a table, offsets go on past a dead letter that is not confirmed",
+        _WRITER,
+        "            self._outbox.wait(1.0)\n            for receipt",
+        "            return\n            for receipt",
+        f"{_PUBLISHING}::test_without_a_table_a_batch_is_done_when_every_letter_is_confirmed",
+    ),
+    Defect(
+        "the next offset is that of the last record",
+        _BATCH,
+        "            batch.next_offsets[key] = self._next[key] = message.offset() + 1\n",
+        "            batch.next_offsets[key] = self._next[key] = message.offset()\n",
+        "tests/unit/test_batch.py::test_a_batch_knows_where_it_starts_and_the_next_offset_of_each_partition",
+        quick=True,
+    ),
+    Defect(
+        "a batch that is cut forgets that it may have been committed",
+        _BATCH,
+        "        batch.attempted, batch.skipped = self.attempted, self.skipped\n",
+        "        batch.skipped = self.skipped\n",
+        f"{_UNIT_WRITER}::test_after_the_end_of_a_partition_what_was_committed_counts_as_duplicate",
+    ),
+    Defect(
+        "a step back of the client is taken",
+        _BATCH,
+        "offset >= ends.get(key, self._next[key]):",
+        "offset >= self._next[key]:",
+        "tests/unit/test_batch.py::test_a_step_back_is_never_taken",
+    ),
+    Defect(
+        "the breaker never opens",
+        _BREAKER,
+        "        if longest > self._max_consecutive or not finished:\n",
+        "        if longest > self._max_consecutive * 1000:\n",
+        "tests/unit/test_breaker.py",
+        quick=True,
+    ),
+    Defect(
+        "the breaker forgets failures between batches",
+        _BREAKER,
+        "        *_, self._in_a_row = _runs(count, failed, self._in_a_row)\n",
+        "        self._in_a_row = 0\n",
+        "tests/unit/test_breaker.py::test_too_many_in_a_row_open_it_across_batches",
+    ),
+    Defect(
+        "the share of failures is not looked at",
+        _BREAKER,
+        "        if seen >= WINDOW and bad > self._max_ratio * seen:\n",
+        "        if False:\n",
+        "tests/unit/test_breaker.py::test_too_large_a_share_opens_it_but_not_before_a_thousand_records",
+    ),
+    Defect(
+        "after a hold everything is tried at once, without a probe",
+        _BREAKER,
+        "            self._mode = _Mode.PROBING\n",
+        "            self._mode = _Mode.ACCEPTING\n",
+        "tests/unit/test_breaker.py::test_a_good_probe_closes_it_and_a_bad_one_does_not",
+    ),
+    Defect(
+        "an integer beyond its column is wrapped: ranges are not checked",
+        _CONVERSION,
+        "            array(size, values)  # half the time of min and max\n",
+        "            pass\n",
+        "tests/unit/sinks/test_conversion_bounds.py",
+    ),
+    Defect(
+        "text with NUL is let through",
+        _CONVERSION,
+        '    if "\\0" in joined:\n',
+        "    if False:\n",
+        "tests/unit/sinks/test_conversion.py::test_what_would_be_lost_is_refused",
+    ),
+    Defect(
+        "a whole number is made a float that is another number",
+        _CONVERSION,
+        "    if kind is Kind.FLOAT and isinstance(value, int) and int(converted) != value:\n",
+        "    if False:\n",
+        "tests/unit/sinks/test_conversion.py::test_what_would_be_lost_is_refused",
+    ),
+    Defect(
+        "a tombstone is taken for a record like any other",
+        "consumer/mapping/fields.py",
+        '        if self._rules.on_null == "reject":\n',
+        '        if self._rules.on_null == "never":\n',
+        "tests/unit/mapping/test_tombstones.py",
+    ),
+    Defect(
+        "unknown fields are dropped though they are to be refused",
+        "consumer/mapping/fields.py",
+        '        if self._rules.unknown == "reject":\n',
+        '        if self._rules.unknown == "never":\n',
+        "tests/unit/mapping/test_fields.py::test_unknown_fields_are_refused_or_kept_as_configured",
+    ),
+    Defect(
+        "of a record that fails for one table, rows get into another",
+        "consumer/mapping/topics.py",
+        "            rows = [_without(table, failures) for table in rows]\n",
+        "            pass\n",
+        "tests/unit/mapping/test_topics.py::test_a_record_that_fails_for_one_table_has_rows_in_none",
+    ),
+    Defect(
+        "Avro: bytes after the value are ignored",
+        "consumer/decode/avro_code.py",
+        'self._line(2, "if p != len(data): ended_wrong(p, len(data))")',
+        'self._line(2, "if p > len(data): ended_wrong(p, len(data))")',
+        "tests/unit/decode/test_avro.py::test_bytes_that_no_writer_makes_are_refused",
+    ),
+    Defect(
+        "Avro: an int of more than 32 bits is taken",
+        "consumer/decode/avro_code.py",
+        '                if part.kind == "int":\n',
+        '                if part.kind == "never":\n',
+        "tests/unit/decode/test_avro.py::test_bytes_that_no_writer_makes_are_refused",
+    ),
+    Defect(
+        "Avro: an unknown schema id is read with the first schema there is",
+        "consumer/decode/avro.py",
+        "        if schema_id not in self._schemas:\n",
+        "        schema_id = min(self._schemas)\n        if schema_id not in self._schemas:\n",
+        "tests/unit/decode/test_avro.py::test_an_unknown_id_is_named",
+    ),
+    Defect(
+        "JSON: of a batch that fails, the records after the first bad one are lost",
+        "consumer/mapping/fields.py",
+        "        bad = {failure.ordinal for failure in failures}\n",
+        "        bad = set(range(failures[0].ordinal, ordinals[-1] + 1))\n",
+        "tests/unit/mapping/test_fields.py::test_bad_records_are_found_among_good_ones",
+    ),
+    Defect(
+        "SQLite: a claim does not raise the epoch",
+        f"{_SQLITE}/offsets.py",
+        "do update set owner_epoch = o.owner_epoch + 1,",
+        "do update set owner_epoch = o.owner_epoch,",
+        f"{_SINK}::test_a_later_claim_fences_the_earlier",
+    ),
+    Defect(
+        "SQLite: nobody compares fences",
+        f"{_SQLITE}/offsets.py",
+        "        return {partition for partition, fence in fences.items() if stored.get(partition) != fence}\n",
+        "        return {partition for partition in fences if partition not in stored}\n",
+        f"{_SINK}::test_fencing_names_exactly_the_partitions_that_differ",
+    ),
+    Defect(
+        "SQLite: what a refused try has written stays",
+        f"{_SQLITE}/__init__.py",
+        '            connection.execute("rollback to microbatch")\n',
+        "            pass\n",
+        f"{_SINK}::test_apply_is_all_or_nothing_over_tables",
+    ),
+    Defect(
+        "SQLite: deferred constraints are left to COMMIT",
+        f"{_SQLITE}/__init__.py",
+        "            if breaks_a_key(connection, table):\n                raise RejectedError",
+        "            if False:\n                raise RejectedError",
+        f"{_SINK}::test_a_deferred_constraint_refuses_in_apply",
+    ),
+    Defect(
+        "SQLite: a letter that was replayed or discarded is published again",
+        f"{_SQLITE}/letters.py",
+        "where {_ONE} and state = 'pending'\n",
+        "where {_ONE}\n",
+        f"{_LETTERS}::test_publishing_never_brings_back_what_is_done_with",
+    ),
+    Defect(
+        "SQLite: a busy file is taken for a bad record",
+        f"{_SQLITE}/codes.py",
+        'Rule("SQLITE_BUSY", Verdict.RETRY,',
+        'Rule("SQLITE_BUSY", Verdict.REJECT,',
+        "tests/unit/sinks/test_sqlite_codes.py::test_verdicts",
+    ),
+    Defect(
+        "halving loses the last record of a range",
+        "consumer/sinks/isolation.py",
+        "            apply(cut(rows, ordinals[start], ordinals[end - 1] + 1))\n",
+        "            apply(cut(rows, ordinals[start], ordinals[end - 1] + (end - start == 1)))\n",
+        f"{_ISOLATION}::test_exactly_the_bad_ones_are_found",
+    ),
+    Defect(
+        "halving ignores patience",
+        "consumer/sinks/isolation.py",
+        "            if patience is not None and in_a_row > patience:\n",
+        "            if False:\n",
+        f"{_ISOLATION}::test_it_gives_up_when_too_many_in_a_row_are_at_fault",
+    ),
+    Defect(
+        "records of a partition that is taken away are not told as released",
+        _PIPELINE,
+        "        released = self._collector.drop(partitions) + self._backlog.release(partitions)\n",
+        "        self._collector.drop(partitions)\n        released = self._backlog.release(partitions)\n",
+        f"{_ACCOUNTING}::test_records_of_partitions_that_leave_are_released",
+    ),
+    Defect(
+        "a hold goes on without a probe",
+        _PIPELINE,
+        "            self._writer.breaker.probe()\n",
+        "            self._writer.breaker.accept()\n",
+        f"{_GREAT}::test_too_many_bad_records_hold_until_somebody_says_go_on",
+    ),
+    Defect(
+        "pending dead letters never hold",
+        _PIPELINE,
+        "        if self._pending > self._tolerance.max_pending:\n",
+        "        if False:\n",
+        f"{_GREAT}::test_while_the_dead_letter_topic_is_away_writing_goes_on_until_so_many_are_pending",
+    ),
+    Defect(
+        "whoever takes a partition over leaves its pending dead letters alone",
+        _PIPELINE,
+        "            self._publish_at = now  # whoever owns a partition publishes what is pending of it\n",
+        "            pass\n",
+        f"{_ACCOUNTING}::test_pending_letters_of_another_life_are_published",
+    ),
+    Defect(
+        "a gap is skipped",
+        _PIPELINE,
+        "            if reason := gap(claim, state):\n",
+        '            if reason := "":\n',
+        "tests/property/test_gaps.py",
+    ),
+    Defect(
+        "a replay does not look whether a letter is still open",
+        "consumer/dlq/replay.py",
+        "            kept = [place for place, letter in enumerate(letters) if letter.coordinates in held]\n",
+        "            kept = list(range(len(letters)))\n",
+        "tests/unit/dlq/test_replay.py::test_a_commit_without_an_answer_is_found_out",
+    ),
+    Defect(
+        "a replay leaves the letters as they are",
+        "consumer/dlq/replay.py",
+        "            self._sink.letters.settle(done, evidence_again(letters, errors, self._name()))\n",
+        "            self._sink.letters.settle([], evidence_again(letters, errors, self._name()))\n",
+        "tests/unit/dlq/test_replay.py::test_a_second_replay_does_nothing",
+    ),
+    Defect(
+        "a dry run writes",
+        "consumer/dlq/replay.py",
+        "        with transaction(self._sink, keep=not self._dry_run):\n",
+        "        with transaction(self._sink):\n",
+        "tests/unit/dlq/test_replay.py::test_a_dry_run_says_what_would_be_and_leaves_no_trace",
+    ),
+    Defect(
+        "PostgreSQL: a killed session is taken for a bad record",
+        f"{_POSTGRES}/sqlstate.py",
+        'Rule("57P01", Verdict.RECONNECT,',
+        'Rule("57P01", Verdict.RECORD,',
+        "tests/unit/sinks/test_sqlstate.py::test_verdicts",
+    ),
+    Defect(
+        "PostgreSQL: a deadlock stops the daemon",
+        f"{_POSTGRES}/sqlstate.py",
+        'Rule("40", Verdict.RETRY,',
+        'Rule("40", Verdict.SETUP,',
+        "tests/unit/sinks/test_sqlstate.py::test_verdicts",
+    ),
+    Defect(
+        "PostgreSQL: a missing table is taken for a bad record",
+        f"{_POSTGRES}/sqlstate.py",
+        'Rule("42P01", Verdict.SETUP,',
+        'Rule("42P01", Verdict.RECORD,',
+        "tests/unit/sinks/test_sqlstate.py::test_verdicts",
+    ),
+    Defect(
+        "PostgreSQL: a claim does not raise the epoch",
+        f"{_POSTGRES}/offsets.py",
+        "  set owner_epoch = o.owner_epoch + 1, updated_at",
+        "  set owner_epoch = o.owner_epoch, updated_at",
+        f"{_SINK}::test_a_later_claim_fences_the_earlier",
+    ),
+    Defect(
+        "PostgreSQL: what is emptied or published was done with already",
+        f"{_POSTGRES}/letters.py",
+        "self._given(coordinates, [State.PENDING])",
+        "self._given(coordinates, list(State))",
+        f"{_LETTERS}::test_publishing_never_brings_back_what_is_done_with",
+    ),
+    Defect(
+        "PostgreSQL: two replays take the same letters",
+        f"{_POSTGRES}/letters.py",
+        "order by {_ORDER} for update of d\n",
+        "order by {_ORDER}\n",
+        f"{_TRANSACTIONS}::test_a_replay_waits_for_what_another_has_locked",
+    ),
+    Defect(
+        "PostgreSQL: ROLLBACK as the answer to COMMIT goes for success",
+        f"{_POSTGRES}/__init__.py",
+        '        if (tag := answers[-1][1]) != "COMMIT":\n',
+        '        if (tag := answers[-1][1]) not in ("COMMIT", "ROLLBACK"):\n',
+        f"{_TRANSACTIONS}::test_a_commit_that_is_answered_with_rollback_is_none",
+    ),
+    Defect(
+        "PostgreSQL: deferred constraints are left to COMMIT",
+        f"{_POSTGRES}/tables.py",
+        "        return self.defers or any(relation.deferrable for relation in self._relations.values())\n",
+        "        return False\n",
+        f"{_SINK}::test_a_deferred_constraint_refuses_in_apply",
+    ),
+    Defect(
+        "PostgreSQL: a refused try takes along what was written before it",
+        f"{_POSTGRES}/tables.py",
+        "        if self._applied:\n",
+        "        if False:\n",
+        f"{_ISOLATION}::test_what_was_applied_before_stays",
+    ),
+    Defect(
+        "PostgreSQL: an integer beyond its column is wrapped by the encoder",
+        f"{_POSTGRES}/shape.py",
+        "        found = Annotated[int, msgspec.Meta(ge=column.minimum, le=column.maximum)]\n",
+        "        found = int\n",
+        "tests/contract/test_postgres_types.py::test_values_outside_the_type_are_refused",
+    ),
+    Defect(
+        "PostgreSQL: a lost connection is taken for a bad record",
+        f"{_POSTGRES}/translation.py",
+        "            if broken:\n",
+        "            if False:\n",
+        "tests/unit/sinks/test_sqlstate.py::test_an_error_without_a_state",
+    ),
+    Defect(
+        "PostgreSQL: what a dying server says last is taken by its word",
+        f"{_POSTGRES}/translation.py",
+        "        rule = sqlstate.BROKEN if broken else self._rules.rule(state)\n",
+        "        rule = self._rules.rule(state)\n",
+        "tests/unit/sinks/test_sqlstate.py::test_every_listed_state_becomes_its_instruction",
+    ),
+    Defect(
+        "PostgreSQL: a range is folded together with what comes before it, and was refused",
+        f"{_POSTGRES}/block.py",
+        """_RANGE = '"#row" >= "#block"."#low" and "#row" < "#block"."#high"'\n""",
+        """_RANGE = '"#row" < "#block"."#high"'\n""",
+        "tests/contract/test_isolation_sums.py",
+    ),
+    Defect(
+        "PostgreSQL: the block loses the last record of a range",
+        f"{_POSTGRES}/block.py",
+        """    yield f'"#high" := {group.first} + "#next"::int8 * {group.width};'\n""",
+        """    yield f'"#high" := {group.first} + ("#next" - ("#next" - "#at") / 9)::int8 * {group.width};'\n""",
+        f"{_ISOLATION}::test_exactly_the_bad_ones_are_found",
+    ),
+    Defect(
+        "PostgreSQL: halving from the client loses the last record of a range",
+        f"{_POSTGRES}/isolate.py",
+        "    return [_slice(group, records[0], records[-1] + 1) for group in rows]\n",
+        "    return [_slice(group, records[0], records[-1] + (len(records) == 1)) for group in rows]\n",
+        f"{_ISOLATION}::test_exactly_the_bad_ones_are_found",
+    ),
+    Defect(
+        "PostgreSQL: isolation ignores patience",
+        f"{_POSTGRES}/isolate.py",
+        "    if patience is None or len(found) <= patience:\n",
+        "    if True:\n",
+        f"{_ISOLATION}::test_it_gives_up_when_too_many_in_a_row_are_at_fault",
+    ),
+    Defect(
+        "a dead letter counts as delivered when it is handed to the producer",
+        _TOPIC,
+        "        except BufferError:\n",
+        "            self._decided.append((flight, None))\n        except BufferError:\n",
+        "tests/integration/test_deadletter.py::test_nothing_is_delivered_before_the_broker_says_so",
+    ),
+    Defect(
+        "an error of the delivery of a dead letter is swallowed",
+        _TOPIC,
+        "        if error is None:\n            return None\n        advice",
+        "        if True:\n            return None\n        advice",
+        "tests/integration/test_deadletter.py::test_a_refusal_is_a_receipt_with_an_error_and_nothing_else",
+    ),
+    Defect(
+        "headers of an earlier failure stay beside the new ones",
+        "consumer/deadletter/headers.py",
+        "    headers = _without_ours(letter.headers, family)\n",
+        "    headers = list(letter.headers or [])\n",
+        "tests/unit/test_deadletter.py::test_headers_are_replaced_when_it_fails_again",
+    ),
+    Defect(
+        "an answer for an assignment that ended meanwhile is taken",
+        "consumer/assignment.py",
+        "            if key in entries and entries[key].serial == serial and entries[key].phase is Phase.CLAIMING\n",
+        "            if key in entries and entries[key].phase is Phase.CLAIMING\n",
+        "tests/unit/test_assignment_serials.py",
+    ),
+    Defect(
+        "records that wait to be tried again are not told as released",
+        _PIPELINE,
+        "        released = self._collector.drop(partitions) + self._backlog.release(partitions)\n",
+        "        released = self._collector.drop(partitions)\n        self._backlog.release(partitions)\n",
+        f"{_ACCOUNTING}::test_records_of_partitions_that_leave_are_released",
+    ),
+    Defect(
+        "dead letters are published before COMMIT, and forgotten",
+        _WRITER,
+        "                self._sink.letters.keep(letters)\n",
+        "                if self._outbox is not None:\n"
+        "                    self._outbox.send(letters)\n"
+        "                from dataclasses import replace\n\n"
+        "                self._sink.letters.keep([replace(one, state=State.PUBLISHED) for one in letters])\n",
+        f"{_PUBLISHING}::test_only_what_the_topic_confirmed_is_marked",
+    ),
+    Defect(
+        "the second half of a batch that is split starts where the whole did",
+        _BATCH,
+        "(rest, self.starts | head.next_offsets)",
+        "(rest, self.starts)",
+        "tests/unit/test_batch.py::test_a_batch_can_be_split_and_its_parts_join",
+    ),
+    Defect(
+        "parts that come again change their order",
+        "consumer/backlog.py",
+        "for part in reversed(list(parts)) if part.messages)",
+        "for part in list(parts) if part.messages)",
+        "tests/unit/test_backlog.py::test_parts_come_in_their_order_before_what_waits_already",
+    ),
+    Defect(
+        "an old dead letter may overwrite a newer row",
+        "consumer/dlq/tables.py",
+        "        if table.version is None:\n",
+        "        if False:\n",
+        "tests/unit/dlq/test_replay.py::test_without_a_version_nothing_is_overwritten",
+    ),
+    Defect(
+        "a letter that fails again keeps its old evidence",
+        "consumer/dlq/replay.py",
+        "            self._sink.letters.settle(done, evidence_again(letters, errors, self._name()))\n",
+        "            self._sink.letters.settle(done, {})\n",
+        "tests/unit/dlq/test_replay.py::test_one_that_fails_again_keeps_its_place_with_new_evidence",
+    ),
+    Defect(
+        "a letter that the table has emptied is replayed as a tombstone",
+        "consumer/dlq/replay.py",
+        "            _require_payload(letter)\n",
+        "",
+        "tests/unit/dlq/test_replay.py::test_a_letter_whose_payload_is_gone_is_never_taken_for_a_tombstone",
+    ),
+    Defect(
+        "without an offset table, Kafka is told of a batch before it is written",
+        _PIPELINE,
+        "            self._job = _Job(self._pool.submit(self._writer.write, batch), now, batch)\n",
+        "            self._job = _Job(self._pool.submit(self._writer.write, batch), now, batch)\n"
+        "            self._source.commit(batch.next_offsets, wait=True)\n",
+        "tests/property/test_at_least_once.py",
+    ),
+    Defect(
+        "SQLite: after a reset, dead letters of records that are read again stay open",
+        f"{_SQLITE}/__init__.py",
+        "                letters.reread(connection, self._group, positions)\n",
+        "",
+        f"{_LETTERS}::test_a_reset_discards_what_is_read_again",
+    ),
+    Defect(
+        "PostgreSQL: after a reset, dead letters of records that are read again stay open",
+        f"{_POSTGRES}/__init__.py",
+        "        letters.reread(connection, self._group, positions)\n",
+        "",
+        f"{_LETTERS}::test_a_reset_discards_what_is_read_again",
+    ),
+)
