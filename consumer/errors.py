@@ -83,6 +83,10 @@ class Failure:
     ordinal: int
     error: RecordError
 
+    def __post_init__(self) -> None:
+        # Frames hold the batch, and hold this: a cycle that keeps all its records until garbage is collected.
+        self.error.__traceback__ = self.error.__context__ = None
+
 
 class UnavailableError(MicrobatchError):
     """The sink, or Kafka, cannot serve now; the same work is to be tried again.

@@ -130,6 +130,7 @@ class Pipeline:
         self._looked_at = self._identified_at = clock()
         self._existing: set[TopicPartition] | None = None
         self._identities: Callable[[], dict[str, str] | None] | None = None
+        self._away = False  # as far as is known: Kafka
 
     def run(self, stop: threading.Event) -> None:
         """Join the group and move records until `stop` is set; then write what was read and leave.
@@ -185,6 +186,11 @@ class Pipeline:
     def trouble(self, reason: str) -> None:
         """See Listener.trouble."""
         self._telemetry.trouble(reason)
+
+    def away(self, reason: str) -> None:
+        """See Listener.away. An answer to what is asked from now on shows when it is over."""
+        self._away, self._identities = True, None
+        self._telemetry.kafka_away(reason)
 
     def _leave(self, partitions: frozenset[TopicPartition], kind: str) -> None:
         self._release(partitions)
@@ -467,17 +473,21 @@ class Pipeline:
         )
 
     def _identify(self, now: float) -> None:
-        """Ask whether a topic was recreated, without waiting: the answer is taken at the next look."""
+        """Ask whether a topic was recreated, and whether Kafka is there; the answer is taken at a later look."""
         if self._identities is not None:
             try:
                 ids = self._identities()
             except UnavailableError as error:
-                ids = {}
                 self._telemetry.trouble(str(error))
+                self.away(str(error))
+                return
             if ids is not None:
                 self._identities = None
+                if self._away:
+                    self._away = False
+                    self._telemetry.kafka_back()
                 self._reclaim(self._assignment.recreated(ids))
-        elif now - self._identified_at >= _IDENTITY_SECONDS:
+        elif now - self._identified_at >= (_LOOK_SECONDS if self._away else _IDENTITY_SECONDS):
             self._identified_at = now
             topics = {topic for topic, _ in self._assignment.partitions(Phase.FLOWING)}
             self._identities = self._cluster.ask_ids(topics)

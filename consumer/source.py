@@ -85,6 +85,9 @@ class Listener(Protocol):
     def trouble(self, reason: str) -> None:
         """The client reports an error that it goes on to mend by itself."""
 
+    def away(self, reason: str) -> None:
+        """No broker can be reached; the client goes on trying, and does not tell when one can."""
+
 
 class Source(Protocol):
     """A member of a consumer group: what the pipeline needs of Kafka. One thread makes all calls."""
@@ -268,6 +271,8 @@ class KafkaSource:
     def _on_error(self, error: KafkaError) -> None:
         if error.code() in _FORBIDDEN:
             self._judge(error, None)
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._listener.away(f"Kafka: {error.str()}")
         self._listener.trouble(f"Kafka: {error.str()}")
 
     def _on_commit(self, error: KafkaError | None, _: list[TopicPartition]) -> None:

@@ -52,6 +52,7 @@ class Telemetry:
         self._beat = clock()
         self._state, self._reason = "starting", "it has not joined the group yet"
         self._joined = False
+        self._away = ""  # why Kafka cannot be reached
         self._written = self._filtered = 0
         self._told: dict[str, float] = {}
         self._partitions: dict[str, dict[str, Any]] = {}
@@ -61,11 +62,13 @@ class Telemetry:
         self._set_state("starting", self._reason)
 
     def health(self) -> Health:
-        """Alive: the loop turned lately. Ready: in the group, every partition claimed, the sink answering."""
+        """Alive: the loop turned lately. Ready: in the group, every partition claimed, the sink and Kafka answering."""
         with self._lock:
             age = self._clock() - self._beat
             if age > _ALIVE_SECONDS:
                 return Health(False, False, f"the loop has not turned for {age:.0f} s")
+            if self._state == "running" and self._away:
+                return Health(True, False, self._away)
             return Health(True, self._state == "running", self._reason)
 
     def status(self) -> dict[str, Any]:
@@ -228,6 +231,20 @@ class Telemetry:
     def trouble(self, reason: str) -> None:
         """Something that mends itself."""
         self._tell("trouble", reason)
+
+    def kafka_away(self, reason: str) -> None:
+        """Kafka cannot be reached: there may be records that nobody reads."""
+        with self._lock:
+            before, self._away = self._away, reason
+        if not before:
+            log.warning("kafka_away", reason=reason)
+            self._note("kafka_away", reason)
+
+    def kafka_back(self) -> None:
+        """The end of `kafka_away`."""
+        with self._lock:
+            self._away = ""
+        log.info("kafka_back")
 
     def cut(self, seconds: float) -> None:
         """A write hung, and its connection was broken."""

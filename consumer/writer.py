@@ -114,6 +114,7 @@ class Writer:
         if not self._sink.transactional:
             self._deliver(batch.written)
         written: Written = batch.written
+        batch.outcome = batch.written = None  # a cycle would keep all its records until garbage is collected
         return written
 
     @property

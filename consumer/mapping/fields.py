@@ -64,11 +64,11 @@ class FieldMapper:
         try:
             return Mapped(self._rows(messages, ordinals))
         except RecordError as error:
-            bulk = error
+            reason = error.reason  # the error itself would hold this frame, and with it all records
         failures = list(self._failures(messages, ordinals))
         if not failures:
             hint = "This is a defect of microbatch; please report it."
-            raise FatalError(f"records fail together but not alone: {bulk.reason}", hint)
+            raise FatalError(f"records fail together but not alone: {reason}", hint)
         bad = {failure.ordinal for failure in failures}
         good = [(m, ordinal) for m, ordinal in zip(messages, ordinals, strict=True) if ordinal not in bad]
         return Mapped(self._rows([m for m, _ in good], [ordinal for _, ordinal in good]) if good else [], failures)

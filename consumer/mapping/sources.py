@@ -16,6 +16,7 @@ from consumer.record import Headers, Message
 from consumer.table import Column, Kind
 
 _TEXTUAL = {Kind.TEXT, Kind.ENUM}
+_skim = msgspec.json.Decoder(msgspec.Raw).decode
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -138,8 +139,16 @@ def _fitting(values: Sequence[Any], text: str, column: Column) -> Sequence[Any]:
     """Bytes as text or JSON where the column holds that."""
     if bytes not in set(map(type, values)) or column.kind not in {*_TEXTUAL, Kind.JSON}:
         return values
-    make = msgspec.Raw if column.kind is Kind.JSON else lambda value: _text(value, text)
-    return [make(value) if isinstance(value, bytes) else value for value in values]
+    make: Callable[[bytes, str], Any] = _json if column.kind is Kind.JSON else _text
+    return [make(value, text) if isinstance(value, bytes) else value for value in values]
+
+
+def _json(value: bytes, where: str) -> msgspec.Raw:
+    _text(value, where)  # text in Raw is not looked into
+    try:
+        return _skim(value)
+    except (msgspec.DecodeError, RecursionError):
+        raise DecodeError(f"{where} is not JSON") from None
 
 
 def _text(value: bytes, where: str) -> str:
