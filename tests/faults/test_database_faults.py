@@ -42,7 +42,7 @@ DISK: dict[str, Strike] = {"disk full": Site.fill_disk}
 @pytest.fixture
 def second() -> Iterator[Postgres]:
     """A server whose disk can be filled, if this machine lets us have one."""
-    settings = {"deadlock_timeout": "500ms"}
+    settings = {"deadlock_timeout": "3s"}  # see services.postgres.deadlock: the machine may be slow
     server = SmallDiskPostgres(64 << 20, settings) if SmallDiskPostgres.possible() else Postgres(settings)
     server.start()
     yield server

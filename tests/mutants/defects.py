@@ -441,7 +441,7 @@ DEFECTS = (
     Defect(
         "PostgreSQL: a lost connection is taken for a bad record",
         f"{_POSTGRES}/translation.py",
-        "            if broken:\n",
+        "            if broken or _of_connection(error):\n",
         "            if False:\n",
         "tests/unit/sinks/test_sqlstate.py::test_an_error_without_a_state",
     ),

@@ -36,7 +36,7 @@ class Translation:
         """The instruction in this error; `table` and its `columns` are what was being written, if anything was."""
         state = error.sqlstate
         if state is None:
-            if broken:
+            if broken or _of_connection(error):
                 return UnavailableError("PostgreSQL: the connection is lost")
             return RejectedError(f"the driver cannot encode a value ({type(error).__name__})", table=table)
         rule = sqlstate.BROKEN if broken else self._rules.rule(state)
@@ -56,12 +56,20 @@ class Translation:
     def may_go_on(self, error: psycopg.Error, broken: bool) -> bool:
         """Whether another way of doing the same may work, as after a savepoint: neither an outage nor a defect."""
         if error.sqlstate is None or broken:
-            return not broken
+            return not broken and not _of_connection(error)
         return self._rules.rule(error.sqlstate).verdict in (Verdict.RECORD, Verdict.SETUP)
 
     def refuses_data(self, error: psycopg.Error) -> bool:
         """Whether the error is about the rows."""
         return error.sqlstate is not None and self._rules.rule(error.sqlstate).verdict is Verdict.RECORD
+
+
+def _of_connection(error: psycopg.Error) -> bool:
+    """Whether an error without a SQLSTATE is about the connection: libpq need not have noticed yet that it is lost.
+
+    A value without a form in the protocol is a DataError, or no error of the driver's at all (measured, psycopg 3.3).
+    """
+    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
 
 
 def rejection(

@@ -80,6 +80,13 @@ def test_an_error_without_a_state() -> None:
     assert type(Translation(CERTAIN).translate(error, True)) is UnavailableError
 
 
+@pytest.mark.parametrize("error", [psycopg.OperationalError(), psycopg.InterfaceError()])
+def test_what_is_said_of_a_connection_is_an_outage_though_libpq_has_not_noticed(error: psycopg.Error) -> None:
+    """It comes without a state, and for a moment the connection still counts as open; no value is at fault."""
+    assert type(Translation(CERTAIN).translate(error, False)) is UnavailableError
+    assert not Translation(CERTAIN).may_go_on(error, False)
+
+
 def test_doubt_ends() -> None:
     """What may pass by itself is tried again four times, and begins anew when a batch got through."""
     translation = Translation(CERTAIN)
