@@ -120,6 +120,7 @@ class Pipeline:
         self._resumed: deque[bool] = deque()  # from other threads: whether to accept
         self._publish_at: float | None = None
         self._pending = 0
+        self._untold: tuple[Written, float] | None = None  # to the telemetry
         self._write_backoff, self._claim_backoff, self._publish_backoff = (
             Backoff(cap=limits.longest_delay) for _ in range(3)
         )
@@ -168,6 +169,7 @@ class Pipeline:
         if job and job.batch and job.batch.starts.keys() & partitions:
             wait([job.future], self._limits.revoke_wait)
             self._answer(self._clock())
+            self._tell()
         self._commit({key: offset for key, offset in self._uncommitted.items() if key in partitions})
         self._leave(partitions, "revoked")
 
@@ -207,6 +209,7 @@ class Pipeline:
         self._answer(now)
         self._probe(now)
         self._dispatch(now)
+        self._tell()  # after the writer has its next job: it need not wait for this
         self._look(now)
         if self._collector.waiting and (self._job or self._backlog or self._holds):
             messages = self._wait(now)
@@ -313,6 +316,7 @@ class Pipeline:
         if job is None or not job.future.done():
             return
         self._job = None
+        self._tell()
         try:
             result = job.future.result()
         except UnavailableError as error:
@@ -331,12 +335,17 @@ class Pipeline:
             if job.batch:
                 self._write_backoff.succeeded()
                 self._wrote(result, now)
-                self._telemetry.wrote(result, now - job.began)
+                self._untold = result, now - job.began
             elif job.claimed:
                 self._claim_backoff.succeeded()
                 self._claimed(result, job.claimed, now)
             else:
                 self._published(result, now)
+
+    def _tell(self) -> None:
+        untold, self._untold = self._untold, None
+        if untold:
+            self._telemetry.wrote(*untold)
 
     def _unavailable(self, job: _Job, error: UnavailableError, now: float) -> None:
         backoff = self._backoff(job)
@@ -507,6 +516,7 @@ class Pipeline:
                 break
             self._answer(now)
             self._dispatch(now, claims=False)
+            self._tell()
             self._look(now)
             if self._job:
                 wait([self._job.future], self._limits.poll)

@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 
 from tests.benchmarks import orders
-from tests.benchmarks.lab import BATCH, Lab, rate, topic_of
+from tests.benchmarks.lab import BATCH, PERIODS, Lab, rate, topic_of
 from tests.services.kafka import free_ports
 
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
@@ -109,7 +109,7 @@ def configuration(lab: Lab, form: str, dsn: str) -> dict[str, Any]:
 
 def into_postgres(lab: Lab, form: str) -> Measured:
     """The whole topic into PostgreSQL, timed by the commits that the server noted."""
-    lab.empty()
+    lab.empty(checked=form in PERIODS)
     config = configuration(lab, form, lab.dsn)
     count = _WRITTEN.format(config["kafka"]["group.id"])
     with psycopg.connect(lab.dsn, autocommit=True) as connection:

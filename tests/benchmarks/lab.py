@@ -71,10 +71,12 @@ class Lab:
         """A consumer group that nobody has used."""
         return f"bench-{next(self._serial)}"
 
-    def empty(self) -> None:
-        """An empty table, and nothing that an earlier run left to be written."""
+    def empty(self, *, checked: bool = False) -> None:
+        """An empty table, and nothing that an earlier run left to be written. `checked`: it refuses spoilt orders."""
         with psycopg.connect(self.dsn, autocommit=True) as connection:
-            connection.execute("truncate orders")
+            connection.execute("truncate orders; alter table orders drop constraint if exists orders_quantity_check")
+            if checked:
+                connection.execute("alter table orders add constraint orders_quantity_check check (quantity > 0)")
             connection.execute("checkpoint")
 
     def rate(self, records: int) -> float:

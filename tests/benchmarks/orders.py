@@ -38,7 +38,7 @@ COLUMNS = {
     "country": "text",
     "placed_at": "timestamptz",
 }
-TABLE = f"create table orders ({', '.join(f'{name} {kind}' for name, kind in COLUMNS.items())}, check (quantity > 0))"
+TABLE = f"create table orders ({', '.join(f'{name} {kind}' for name, kind in COLUMNS.items())})"
 _EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
 _STATUS = ("placed", "paid", "shipped", "returned")
 _COUNTRY = ("DE", "FR", "US", "JP", "BR")
