@@ -134,14 +134,16 @@ class CommitCut:
 def deadlock(dsn: str, table: str, role: str) -> None:
     """Wait for a session of `role` that holds offsets and waits for `table`, and make it the victim of a deadlock.
 
-    It must look for one later than a moment after it has begun to wait: see deadlock_timeout.
+    It must look for one later than a moment after it has begun to wait: see deadlock_timeout. Only rows of one owner
+    are asked for: whoever else waits by then has looked already, and would not look again.
     """
-    waits = "select from pg_stat_activity where usename = %s and wait_event = 'relation'"
+    waits = """select substr(application_name, length('microbatch:') + 1) from pg_stat_activity
+               where usename = %s and wait_event = 'relation'"""
     with psycopg.connect(dsn) as blocker, psycopg.connect(dsn, autocommit=True) as observer:
         blocker.execute("set deadlock_timeout = '1min'")
         blocker.execute(f"lock table {table}")
-        until(lambda: observer.execute(waits, [role]).rowcount, f"somebody waits for {table}")
-        blocker.execute("select from microbatch_offsets for update")
+        owner = until(lambda: observer.execute(waits, [role]).fetchone(), f"somebody waits for {table}")
+        blocker.execute("select from microbatch_offsets where owner = %s for update", owner)
 
 
 def sessions_of(role: str) -> str:
