@@ -15,7 +15,7 @@ from consumer.assignment import Assignment, Phase
 from consumer.errors import TopicPartition
 from consumer.health import Health
 from consumer.letter import DeadLetter
-from consumer.metrics import Metrics
+from consumer.metrics import Metrics, Update
 from consumer.writer import Published, Written
 
 log = structlog.get_logger("microbatch")
@@ -109,23 +109,15 @@ class Telemetry:
     def released(self, counts: Counter[str]) -> None:
         """Records were given back unwritten."""
         with self._metrics.update() as update:
-            for topic, count in counts.items():
-                update.count("records_released", count, topic=topic)
-                update.add("records_in_flight", -count, topic=topic)
+            _landed(update, "records_released", counts)
 
     def wrote(self, written: Written, seconds: float) -> None:
         """A batch was committed."""
         batch = written.batch
         with self._metrics.update() as update:
-            for topic, count in written.records.items():
-                update.count("records_written", count, topic=topic)
-                update.add("records_in_flight", -count, topic=topic)
-            for topic, count in written.filtered.items():
-                update.count("records_filtered", count, topic=topic)
-                update.add("records_in_flight", -count, topic=topic)
-            for topic, count in written.duplicates.items():
-                update.count("records_duplicate", count, topic=topic)
-                update.add("records_in_flight", -count, topic=topic)
+            _landed(update, "records_written", written.records)
+            _landed(update, "records_filtered", written.filtered)
+            _landed(update, "records_duplicate", written.duplicates)
             for (topic, stage, reason), count in Counter(map(_kind, written.letters)).items():
                 update.count("records_dead_lettered", count, topic=topic, stage=stage, reason=reason)
                 update.add("records_in_flight", -count, topic=topic)
@@ -334,6 +326,13 @@ class Telemetry:
             self._told = {text: at for text, at in self._told.items() if now - at < _REPEAT_SECONDS} | {reason: now}
             self._note(event, reason)
             log.warning(event, reason=reason, **fields)
+
+
+def _landed(update: Update, name: str, counts: Counter[str]) -> None:
+    """These are no longer in flight, and counted under that name."""
+    for topic, count in counts.items():
+        update.count(name, count, topic=topic)
+        update.add("records_in_flight", -count, topic=topic)
 
 
 def _kind(letter: DeadLetter) -> tuple[str, str, str]:

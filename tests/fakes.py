@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from consumer.dlq.choosing import fits
 from consumer.errors import FatalError, FencedError, RejectedError, TopicPartition, UnavailableError
 from consumer.letter import OPEN, Coordinates, DeadLetter, Evidence, State
 from consumer.outbox import Receipt
@@ -359,7 +360,7 @@ class MemoryLetters:
         """See Letters.select."""
         with self._sink._connected():
             found = [one for key, one in sorted(self._stored().items()) if after is None or key > after]
-            return [one for one in found if _selects(which, one)][:most]
+            return [one for one in found if fits(which, one)][:most]
 
     def tally(self, which: Selection) -> list[Tally]:
         """See Letters.tally."""
@@ -439,26 +440,6 @@ class MemoryOutbox:
     def close(self) -> None:
         """See Outbox.close."""
         self._sent.clear()
-
-
-def _selects(which: Selection, one: DeadLetter) -> bool:
-    told = one.evidence
-    pairs = [
-        (which.topic, one.topic),
-        (which.partition, one.partition),
-        (which.stage, told.stage),
-        (which.sqlstate, told.sqlstate),
-        (which.table, told.table),
-        (which.constraint, told.constraint),
-    ]
-    return (
-        one.state in which.states
-        and all(wanted is None or wanted == found for wanted, found in pairs)
-        and (which.reason is None or which.reason.lower() in told.reason.lower())
-        and (which.since is None or one.first_failed_at >= which.since)
-        and (which.until is None or one.first_failed_at < which.until)
-        and (which.coordinates is None or one.coordinates in which.coordinates)
-    )
 
 
 def _key(target: Target, keys: Sequence[tuple[str, ...]]) -> tuple[str, ...]:

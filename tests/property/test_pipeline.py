@@ -298,22 +298,6 @@ def test_an_outage_is_waited_for_and_nothing_is_read_beyond_memory() -> None:
     assert world.numbers() == list(range(1500))
 
 
-def test_a_gap_holds_its_partition_and_no_other() -> None:
-    """The daemon never skips what Kafka lost; the other partitions flow."""
-    world = World()
-    world.produce(40)
-    with world.member():
-        until(lambda: len(world.numbers()) == 40)
-    world.produce(40)
-    world.broker.delete_before("t", 0, 15)
-    with world.member() as member:
-        until(lambda: len(world.numbers()) == 70)
-        until(lambda: member.metrics.value("partitions_paused", reason="held") == 1)
-        assert member.metrics.value("partitions_paused", reason="held") == 1
-    assert len(world.numbers()) == 70
-    assert world.database.offsets["g", "t", 0].position.next_offset == 10
-
-
 @settings(max_examples=15, deadline=None)
 @given(faults, st.integers(1, 80))
 def test_every_record_is_accounted_for(plan: list[str], records: int) -> None:
