@@ -1,4 +1,4 @@
-"""What PostgreSQL alone does in transactions: a COMMIT that is answered with ROLLBACK, and locks of dead letters."""
+"""What PostgreSQL alone does in transactions: a COMMIT that is answered with ROLLBACK, and locks of rows."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from consumer.errors import FatalError, UnavailableError
+from consumer.errors import FatalError, FencedError, UnavailableError
 from consumer.letter import Coordinates, DeadLetter, Evidence
 from consumer.sinks.postgres import PostgresSink
-from tests.sinks import P, opened
+from tests.sinks import START, P, Q, fences, opened
 
 KEYS = [("orders", 0, 1), ("orders", 0, 2)]
 Factory = Callable[[str], PostgresSink]
@@ -54,6 +54,17 @@ def test_a_commit_that_is_answered_with_rollback_is_none(sink: Factory) -> None:
         connection.execute("select 1 / 0")
     with pytest.raises(FatalError, match="ROLLBACK to COMMIT"):
         broken.commit({})
+
+
+def test_who_is_fenced_waits_for_nobody(sink: Factory) -> None:
+    """The new owner may be stopped in its transaction: who would end it there must not hang behind it."""
+    first, second = sink("a"), sink("b")
+    mine = fences(first.claim({P: START, Q: START}))
+    second.begin(fences(second.claim({P: START})))
+    first._session.connection(lambda: None).execute("set lock_timeout = '5s'")
+    with pytest.raises(FencedError) as raised:
+        first.begin(mine)
+    assert raised.value.partitions == {P}
 
 
 def test_a_replay_waits_for_what_another_has_locked(sink: Factory, schema: str) -> None:

@@ -199,7 +199,7 @@ class PostgresSink:
         self._tables.begin()
         lock = offsets.lock(self._group, fences) if self.transactional else sql.SQL("select where false")
         answers = run(connection, sql.SQL("; ").join([sql.SQL(_BEGIN), lock, sql.SQL(self._tables.opening)]))
-        found = {(topic, partition): Fence(*fence) for topic, partition, *fence in answers[2][0]}
+        found = offsets.held(answers[2][0])
         fenced = [key for key, fence in fences.items() if found.get(key) != fence] if self.transactional else []
         if fenced:
             run(connection, "rollback")

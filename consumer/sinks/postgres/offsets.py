@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -33,15 +33,12 @@ returning topic, partition, owner_epoch, next_offset, cluster_id, topic_id
 """
 _OWN = "owner = excluded.owner"
 _MOVE = "next_offset = excluded.next_offset, cluster_id = excluded.cluster_id, topic_id = excluded.topic_id"
-_CONFIRM = """
-select topic, partition, owner_epoch, next_offset from microbatch_offsets o
-join unnest(%s::text[], %s::int[], %s::bigint[]) as n (topic, partition, owner_epoch)
-  using (topic, partition, owner_epoch)
-where group_id = %s order by topic, partition for update of o
-"""
+# By epoch: who was fenced waits for nobody. The new owner may be stopped in the middle of a transaction, and whoever
+# takes its partitions over may be the very one that would wait for it here.
 _LOCK = """
 select topic, partition, owner_epoch, next_offset from microbatch_offsets o
-join unnest({topics}::text[], {partitions}::int[]) as n (topic, partition) using (topic, partition)
+join unnest({topics}::text[], {partitions}::int[], {epochs}::bigint[]) as n (topic, partition, owner_epoch)
+  using (topic, partition, owner_epoch)
 where group_id = {group} order by topic, partition for update of o"""
 _ADVANCE = """
 update microbatch_offsets o set next_offset = n.next_offset, updated_at = now()
@@ -80,15 +77,19 @@ def claim(
 
 def confirm(connection: Connection, group: str, fences: Mapping[TopicPartition, Fence]) -> dict[TopicPartition, Fence]:
     """Those whose epochs are still as here, and their next offsets; locked, so that no transaction is open on them."""
-    parameters = [*_columns(fences), [fence.epoch for fence in fences.values()], group]
-    found = connection.execute(_CONFIRM, parameters)
-    return {(topic, partition): Fence(epoch, offset) for topic, partition, epoch, offset in found}
+    return held(connection.execute(lock(group, fences)))
 
 
-def lock(group: str, partitions: Collection[TopicPartition]) -> sql.Composed:
-    """The statement that locks these rows and answers topic, partition, epoch and next offset."""
-    topics, numbers = _columns(partitions)
-    return sql.SQL(_LOCK).format(topics=topics, partitions=numbers, group=group)
+def lock(group: str, fences: Mapping[TopicPartition, Fence]) -> sql.Composed:
+    """The statement that locks the rows that still have these epochs; `held` reads its answer."""
+    topics, partitions = _columns(fences)
+    epochs = [fence.epoch for fence in fences.values()]
+    return sql.SQL(_LOCK).format(topics=topics, partitions=partitions, epochs=epochs, group=group)
+
+
+def held(answer: Iterable[Sequence[Any]]) -> dict[TopicPartition, Fence]:
+    """What was locked, with its next offsets."""
+    return {(topic, partition): Fence(epoch, offset) for topic, partition, epoch, offset in answer}
 
 
 def advance(group: str, next_offsets: Mapping[TopicPartition, int]) -> sql.Composed:
