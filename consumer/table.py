@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -49,6 +49,48 @@ class Column:
     labels: tuple[str, ...] = ()
     item: Column | None = None
 
+    def takes(self, known: Column) -> bool:
+        """Whether each value that `known` allows is taken here as it is, but for what text may not contain."""
+        return (
+            known.kind is self.kind
+            and (self.nullable or not known.nullable)
+            and self.kind in _TAKES
+            and _TAKES[self.kind](self, known)
+        )
+
+
+def _within(column: Column, known: Column) -> bool:
+    low, high = column.minimum, column.maximum
+    return (low is None or (known.minimum is not None and known.minimum >= low)) and (
+        high is None or (known.maximum is not None and known.maximum <= high)
+    )
+
+
+def _always(*_: Column) -> bool:
+    return True
+
+
+# Not here: the kinds whose values are converted on their way, or tell only one by one whether they fit.
+_TAKES: dict[Kind, Callable[[Column, Column], bool]] = {
+    Kind.INTEGER: _within,
+    Kind.FLOAT: lambda column, _: column.maximum is None,  # else what rounds to infinity must be found
+    Kind.ENUM: lambda column, known: bool(known.labels) and set(known.labels) <= set(column.labels),
+} | dict.fromkeys(
+    (
+        Kind.BOOLEAN,
+        Kind.TEXT,
+        Kind.BYTES,
+        Kind.DATE,
+        Kind.TIME,
+        Kind.TIMETZ,
+        Kind.TIMESTAMP,
+        Kind.TIMESTAMPTZ,
+        Kind.INTERVAL,
+        Kind.UUID,
+    ),
+    _always,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -89,6 +131,7 @@ class TableRows:
 
     `ordinals[i]` is the index in its batch of the record that row i came from: ascending, repeated where a record has
     several rows. `deletes[i]` says that row i deletes its key (only its key columns count); None: no row does.
+    `known[i]`: what each value of column i is known to be, by whoever made it; None, or nothing: to be looked at.
     """
 
     table: str
@@ -96,6 +139,7 @@ class TableRows:
     rows: list[tuple[Any, ...]]
     ordinals: list[int]
     deletes: list[bool] | None = None
+    known: tuple[Column | None, ...] = ()
 
     def only(self, places: Mapping[int, int]) -> TableRows:
         """The rows of these records, by ordinal, each with the ordinal given for it."""
@@ -106,4 +150,5 @@ class TableRows:
             [self.rows[index] for index in kept],
             [places[self.ordinals[index]] for index in kept],
             self.deletes and [self.deletes[index] for index in kept],
+            self.known,
         )

@@ -6,18 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from consumer.table import Column
+
 
 @dataclass(frozen=True, slots=True)
 class Fields:
     """Some fields of records, a tuple a record in the order of `names`.
 
     A name that no record has may be left out of `names`. `sparse`: msgspec.UNSET stands where a record lacks a field;
-    False: every record has every field in `names`.
+    False: every record has every field in `names`. `known`: for each name, what all its values are sure to be; None, or
+    nothing at all, where that is not known.
     """
 
     names: tuple[str, ...]
     rows: list[tuple[Any, ...]]
     sparse: bool = False
+    known: tuple[Column | None, ...] = ()
 
 
 class Decoder(Protocol):

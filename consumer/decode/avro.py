@@ -22,10 +22,12 @@ from msgspec import UNSET
 
 from consumer.decode import Fields
 from consumer.decode.avro_code import Reader, row_reader, value_reader
+from consumer.decode.avro_known import known
 from consumer.decode.avro_resolution import resolve
 from consumer.decode.avro_schema import load
 from consumer.decode.avro_types import Map, Record, SchemaError, Type, Union
 from consumer.errors import ConfigError, DecodeError, FatalError
+from consumer.table import Column
 
 # Confluent's wire format: a zero byte and the schema id, 4 bytes, big-endian.
 # https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format
@@ -77,7 +79,7 @@ class AvroDecoder:
         except DecodeError as error:
             raise self._explain(error, payloads) from None
         self._proven = self._proven or bool(rows)
-        return Fields(names, rows, sparse)
+        return Fields(names, rows, sparse, self._schema.known(names))
 
     def _explain(self, error: DecodeError, payloads: Sequence[bytes]) -> DecodeError | FatalError:
         if not self._looks_framed(payloads[0]):
@@ -124,7 +126,7 @@ class FramedAvroDecoder:
         rows: list[Any] = [None] * len(payloads)
         for schema, at in groups:
             _scatter(rows, at, schema.rows(_gather(payloads, at), _HEADER_BYTES, names))
-        return Fields(names, rows, sparse)
+        return Fields(names, rows, sparse, groups[0][0].known(names) if len(groups) == 1 else ())
 
     def _groups(self, payloads: Sequence[bytes]) -> list[tuple[_Schema, Sequence[int]]]:
         """Each schema with the indexes of its payloads."""
@@ -156,6 +158,13 @@ class _Schema:
         self._tree = tree
         self._values = value_reader(tree)
         self._rows: dict[tuple[str, ...], Reader] = {}
+        self._known: dict[tuple[str, ...], tuple[Column | None, ...]] = {}
+
+    def known(self, names: tuple[str, ...]) -> tuple[Column | None, ...]:
+        """See Fields.known; of rows of these names."""
+        if names not in self._known:
+            self._known[names] = known(self._tree, names) if isinstance(self._tree, Record) else ()
+        return self._known[names]
 
     def decode(self, payloads: Sequence[bytes], start: int) -> list[Any]:
         return _read(self._values, payloads, start)

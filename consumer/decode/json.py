@@ -20,6 +20,7 @@ from msgspec import UNSET
 
 from consumer.decode import Fields
 from consumer.errors import DecodeError
+from consumer.exact import exact
 from consumer.table import Column, Kind
 
 # Text stays open to the kinds that the sink also takes spelt out, because its message is the better one. An int is not
@@ -42,8 +43,23 @@ _TYPES: dict[Kind, Any] = {
 }
 # PostgreSQL's MAXDIM; https://www.postgresql.org/docs/current/arrays.html
 _MAX_DIMENSIONS = 6
+# What JSON says in one way only. An int where a float is wanted is one that a float cannot hold, perhaps.
+_EXACT = {
+    Kind.BOOLEAN,
+    Kind.INTEGER,
+    Kind.TEXT,
+    Kind.BYTES,
+    Kind.DATE,
+    Kind.TIME,
+    Kind.TIMETZ,
+    Kind.TIMESTAMP,
+    Kind.TIMESTAMPTZ,
+    Kind.INTERVAL,
+    Kind.UUID,
+}
 # From this many records on, a batch tells which fields its producers always send; a few say too little.
 _ENOUGH_TO_LEARN = 100
+_SPELT = 100
 
 _decode = msgspec.json.Decoder().decode
 
@@ -90,46 +106,56 @@ class _Layout:
 
     A missing field that is required makes msgspec raise; so the common batch is not searched for gaps record by
     record. Only the optional fields are, and every batch that raises is decoded once more with all fields optional.
+    Likewise it asks for what the columns take as it is, so that values need not be looked at again.
     """
 
     def __init__(self, fields: tuple[str, ...], columns: Mapping[str, Column]) -> None:
         self._fields = fields
         self._types = {field: _field_type(columns.get(field)) for field in fields}
         self._json = [f"f{at}" for at, field in enumerate(fields) if self._types[field] is msgspec.Raw]
-        self._lenient = self._decoder(frozenset())
+        found = (columns.get(field) for field in fields)
+        self._known = tuple(column if column and column.kind in _EXACT else None for column in found)
         self._required: frozenset[str] = frozenset()
-        self._strict = self._lenient
+        self._exact = False
+        self._spelt = 0  # batches to come in which values may be spelt in other ways, because some were
+        self._lenient = self._strict = self._decoder()
 
     def rows(self, payloads: Sequence[bytes]) -> Fields:
-        required = self._required
+        required, known = self._required, self._known if self._exact else ()
         try:
             records = list(map(self._strict, payloads))
         except msgspec.ValidationError:
-            if not required:
+            if self._strict is self._lenient:
                 raise
-            required = frozenset()
+            required, known = frozenset(), ()
             records = list(map(self._lenient, payloads))
         for attribute in self._json:
             _check_json(records, attribute)
         missing = {field: self._count_missing(records, field) for field in self._fields if field not in required}
         if len(records) >= _ENOUGH_TO_LEARN:
-            self._learn(frozenset(self._fields) - {field for field, count in missing.items() if count})
+            always = frozenset(self._fields) - {field for field, count in missing.items() if count}
+            self._learn(always, spelt=self._exact and not known and always >= self._required)
         if not any(missing.values()):
-            return Fields(self._fields, list(map(msgspec.structs.astuple, records)))
+            return Fields(self._fields, list(map(msgspec.structs.astuple, records)), known=known)
         names = tuple(field for field in self._fields if missing.get(field, 0) < len(records))
         return Fields(names, list(map(self._picker(names), records)), any(missing.get(name) for name in names))
 
     def _count_missing(self, records: list[msgspec.Struct], field: str) -> int:
         return list(map(self._attribute(field), records)).count(UNSET)
 
-    def _learn(self, required: frozenset[str]) -> None:
-        if required != self._required:
-            self._required, self._strict = required, self._decoder(required)
+    def _learn(self, required: frozenset[str], spelt: bool) -> None:
+        """`spelt`: no field was missed, and yet a batch was not as the columns have it."""
+        self._spelt = _SPELT if spelt else max(0, self._spelt - 1)
+        if (required, self._spelt == 0) != (self._required, self._exact):
+            self._required, self._exact = required, self._spelt == 0
+            self._strict = self._decoder()
 
-    def _decoder(self, required: frozenset[str]) -> Callable[[bytes], msgspec.Struct]:
+    def _decoder(self) -> Callable[[bytes], msgspec.Struct]:
         attributes = {field: f"f{at}" for at, field in enumerate(self._fields)}
+        sure = dict(zip(self._fields, self._known, strict=True)) if self._exact else {}
+        types = {field: exact(column) if (column := sure.get(field)) else self._types[field] for field in self._fields}
         members: list[Any] = [
-            (name, self._types[field]) if field in required else (name, self._types[field], UNSET)
+            (name, types[field]) if field in self._required else (name, types[field], UNSET)
             for field, name in attributes.items()
         ]
         rename = {name: field for field, name in attributes.items()}

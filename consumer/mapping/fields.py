@@ -14,9 +14,10 @@ from consumer.mapping import Mapped
 from consumer.mapping.arrange import Arranger, Item, items_of
 from consumer.mapping.sources import Inputs, Source, constant, source
 from consumer.record import Message
-from consumer.table import Kind, Mode, Table, TableRows, Target
+from consumer.table import Column, Kind, Mode, Table, TableRows, Target
 
 OnNull = Literal["reject", "delete", "skip"]
+Known = tuple[Column | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,29 +117,32 @@ class FieldMapper:
         inputs = self._inputs(messages)
         if None in inputs.payloads:
             return self._with_nulls(inputs, ordinals)
-        names, rows, sparse = self._values(inputs)
+        names, rows, sparse, known = self._values(inputs)
         if sparse:
             return self._arranger.arrange(items_of(names, rows, ordinals))
-        return [TableRows(self._table.name, names, rows, list(ordinals))]
+        return [TableRows(self._table.name, names, rows, list(ordinals), known=known)]
 
     def _inputs(self, messages: Sequence[Message]) -> Inputs:
         return Inputs(messages, self._value, self._key)
 
-    def _values(self, inputs: Inputs) -> tuple[tuple[str, ...], list[tuple[Any, ...]], bool]:
-        """Columns, rows, and whether UNSET stands in some."""
+    def _values(self, inputs: Inputs) -> tuple[tuple[str, ...], list[tuple[Any, ...]], bool, Known]:
+        """Columns, rows, whether UNSET stands in some, and what is known of the columns."""
         names: tuple[str, ...] = ()
+        known: Known = ()
         rows: list[tuple[Any, ...]] = [()] * len(inputs.messages)
         sparse = False
         if self._fields:
             fields = self._value.rows(inputs.payloads, tuple(self._columns))
             names, rows, sparse = tuple(self._columns[name] for name in fields.names), fields.rows, fields.sparse
+            known = fields.known
         if self._rules.unknown == "reject":
             self._refuse_unknown(inputs)
         if self._sources:
             extras = [find(inputs) for find in self._sources.values()]
             sparse = sparse or any(value is UNSET for values in extras for value in values)
             rows = [(*row, *extra) for row, extra in zip(rows, zip(*extras, strict=True), strict=True)]
-        return (*names, *self._sources), rows, sparse
+            known = known and (*known, *(None for _ in extras))
+        return (*names, *self._sources), rows, sparse, known
 
     def _refuse_unknown(self, inputs: Inputs) -> None:
         for value in inputs.values:
@@ -161,7 +165,7 @@ class FieldMapper:
         return self._arranger.arrange(sorted(items, key=lambda item: item.ordinal))
 
     def _live(self, messages: Sequence[Message], ordinals: Sequence[int]) -> Iterable[Item]:
-        names, rows, _ = self._values(self._inputs(messages))
+        names, rows, *_ = self._values(self._inputs(messages))
         return items_of(names, rows, ordinals)
 
     def _deleted(self, messages: Sequence[Message], ordinals: Sequence[int]) -> Iterable[Item]:

@@ -13,7 +13,7 @@ from consumer.sinks.conversion import checked
 from consumer.sinks.postgres.catalogue import Relation
 from consumer.sinks.postgres.merge import DELETE, ROW, Merge, listed
 from consumer.sinks.postgres.shape import Shape
-from consumer.table import Column, Kind, Mode, Target
+from consumer.table import Column, Kind, Mode, TableRows, Target
 
 _HINT = "Make sink.tables and the table agree; `microbatch check` shows what differs."
 _HEAD = (20, 16)  # of the numbers of rows, int8, and whether they delete, boolean
@@ -100,11 +100,12 @@ class Trial:
         return f'{self.into} where {which} order by "#row"'
 
 
-def plan(relation: Relation, target: Target, names: tuple[str, ...], deletes: bool) -> Plan:
-    """How to write rows of these columns; `deletes`: some of them delete their key.
+def plan(relation: Relation, target: Target, rows: TableRows, deletes: bool) -> Plan:
+    """How to write rows like these; `deletes`: some of them delete their key.
 
     Raises FatalError where table and configuration do not agree, RejectedError where the rows lack the key.
     """
+    names = rows.columns
     columns = tuple(_column(relation, name) for name in names)
     wire = tuple(relation.wire[name] for name in names)
     if deletes and target.mode in (Mode.INSERT, Mode.INCREMENT):
@@ -114,12 +115,17 @@ def plan(relation: Relation, target: Target, names: tuple[str, ...], deletes: bo
         name = sql.SQL(relation.name)
         copy = _copy(name, map(sql.Identifier, names))
         alone = Merge(name, names, (), (), None).alone(_record(relation, columns), Mode.INSERT)
-        return Plan(target.table, columns, Shape(columns), frozenset(), wire, copy, alone)
-    return _staged(relation, target, columns, wire, deletes)
+        return Plan(target.table, columns, Shape(columns, rows.known), frozenset(), wire, copy, alone)
+    return _staged(relation, target, columns, rows.known, wire, deletes)
 
 
 def _staged(
-    relation: Relation, target: Target, columns: tuple[Column, ...], wire: tuple[int, ...], deletes: bool
+    relation: Relation,
+    target: Target,
+    columns: tuple[Column, ...],
+    known: tuple[Column | None, ...],
+    wire: tuple[int, ...],
+    deletes: bool,
 ) -> Plan:
     key = _key(relation, target)
     version = target.version if target.mode in (Mode.UPSERT, Mode.DELETE) else None
@@ -143,7 +149,7 @@ def _staged(
     return Plan(
         target.table,
         columns,
-        Shape(columns),
+        Shape(columns, known),
         needed,
         (*_HEAD, *wire),
         _copy(stage, [ROW, DELETE, *map(sql.Identifier, names)]),

@@ -1,58 +1,50 @@
 """Rows checked whole: types, ranges and nulls of all columns in one call into msgspec, for a quarter of the time.
 
 It only ever says yes. Whatever it does not take, or would change, goes the way of `conversion.checked`, column by
-column, which also knows the reasons. NUL and lone surrogates in text are left to the server and the driver.
+column, which also knows the reasons. NUL and lone surrogates in text are left to the server and the driver. Where the
+decoder knows what the values are, and that is enough for the column, they are not looked at again.
 """
 
 from __future__ import annotations
 
-import datetime
-import uuid
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
 
+from consumer.exact import exact
 from consumer.sinks.conversion import checked
 from consumer.table import Column, Kind
 
 Row = tuple[Any, ...]
-_TYPES: dict[Kind, Any] = {
-    Kind.BOOLEAN: bool,
-    Kind.FLOAT: float,
-    Kind.DECIMAL: Decimal,
-    Kind.TEXT: str,
-    Kind.BYTES: bytes,
-    Kind.DATE: datetime.date,
-    Kind.TIME: Annotated[datetime.time, msgspec.Meta(tz=False)],
-    Kind.TIMETZ: Annotated[datetime.time, msgspec.Meta(tz=True)],
-    Kind.TIMESTAMP: Annotated[datetime.datetime, msgspec.Meta(tz=False)],
-    Kind.TIMESTAMPTZ: Annotated[datetime.datetime, msgspec.Meta(tz=True)],
-    Kind.INTERVAL: datetime.timedelta,
-    Kind.UUID: uuid.UUID,
-}
+# So many columns, of which nothing is known, are sooner checked one by one than with all others.
+_FEW = 2
 
 
 class Shape:
-    """Rows of these columns."""
+    """Rows of these columns; `known` as in TableRows."""
 
-    def __init__(self, columns: Sequence[Column]) -> None:
+    def __init__(self, columns: Sequence[Column], known: Sequence[Column | None] = ()) -> None:
         self._columns = columns
+        pairs = zip(columns, known or [None] * len(columns), strict=True)
+        open_ = [i for i, (column, sure) in enumerate(pairs) if sure is None or not column.takes(sure)]
+        self._whole = len(open_) > _FEW
         # A struct around it, because msgspec keeps what it makes of a struct, and makes anything else anew each time.
-        self._type = msgspec.defstruct("Shape", [("rows", list[tuple[*map(_type, columns)]])])  # type: ignore[misc]
-        self._rest = [i for i, column in enumerate(columns) if not _is_enough(column)]
+        self._type = msgspec.defstruct("Shape", [("rows", list[tuple[*map(exact, columns)]])])  # type: ignore[misc]
+        self._rest = [i for i in open_ if not (self._whole and _is_enough(columns[i]))]
 
     def fit(self, rows: Sequence[Row]) -> Iterable[Row]:
         """The rows with every value as its column wants it. Raises RejectedError as `conversion.checked` does."""
-        try:
-            converted: Any = msgspec.convert({"rows": rows}, self._type)
-        except msgspec.ValidationError:
-            return self.by_column(rows)
-        # Equal: nothing was converted but among numbers, and those without loss.
-        found: list[Row] = converted.rows
-        if found != rows:
-            return self.by_column(rows)
+        found = rows
+        if self._whole:
+            try:
+                converted: Any = msgspec.convert({"rows": rows}, self._type)
+            except msgspec.ValidationError:
+                return self.by_column(rows)
+            found = converted.rows
+            # Equal: nothing was converted but among numbers, and those without loss.
+            if found != rows:
+                return self.by_column(rows)
         changed = {}
         for index in self._rest:
             values = [row[index] for row in found]
@@ -68,16 +60,7 @@ class Shape:
         return zip(*(checked(column, values) for column, values in zip(self._columns, cells, strict=True)), strict=True)
 
 
-def _type(column: Column) -> Any:
-    found: Any = _TYPES.get(column.kind, Any)
-    if column.kind is Kind.INTEGER:
-        found = Annotated[int, msgspec.Meta(ge=column.minimum, le=column.maximum)]
-    elif column.kind is Kind.ENUM:
-        found = Literal[column.labels]
-    return found | None if column.nullable and found is not Any else found
-
-
 def _is_enough(column: Column) -> bool:
     if column.kind is Kind.DECIMAL:
         return False  # may be infinite
-    return _type(column) is not Any and (column.kind is not Kind.FLOAT or column.maximum is None)
+    return exact(column) is not Any and (column.kind is not Kind.FLOAT or column.maximum is None)

@@ -22,7 +22,7 @@ from consumer.sinks.postgres.isolate import Refusals, Tries, isolate
 from consumer.sinks.postgres.plan import Plan, plan, trial
 from consumer.sinks.postgres.sqlstate import Rules
 from consumer.sinks.postgres.translation import Translation, line
-from consumer.table import Table, TableRows, Target
+from consumer.table import Column, Table, TableRows, Target
 
 Connection = psycopg.Connection[Any]
 Answer = tuple[list[tuple[Any, ...]], str | None]
@@ -51,7 +51,7 @@ class Tables:
         self._order = {table: place for place, table in enumerate(self._targets)}
         self._rules, self._translation = rules, translation
         self._relations: dict[str, Relation] = {}
-        self._plans: dict[tuple[str, tuple[str, ...], bool], Plan] = {}
+        self._plans: dict[tuple[str, tuple[str, ...], tuple[Column | None, ...], bool], Plan] = {}
         self._known: dict[str, Table] = {}  # as last asked for: what rows are made for
         self._applied = False  # something was written after the savepoint
         self._staged = 0  # rows of this transaction that went into stages
@@ -193,10 +193,10 @@ class Tables:
 
     def _plan(self, connection: Connection, rows: TableRows) -> Plan:
         deletes = rows.deletes is not None and True in rows.deletes
-        key = rows.table, rows.columns, deletes
+        key = rows.table, rows.columns, rows.known, deletes
         if key not in self._plans:
             relation = self._relations.get(rows.table) or self._meet(connection, rows.table)
-            self._plans[key] = plan(relation, self._targets.get(rows.table, Target(rows.table)), rows.columns, deletes)
+            self._plans[key] = plan(relation, self._targets.get(rows.table, Target(rows.table)), rows, deletes)
         return self._plans[key]
 
     def _meet(self, connection: Connection, table: str) -> Relation:

@@ -16,6 +16,7 @@ from consumer.decode.avro import AvroDecoder, FramedAvroDecoder
 from consumer.errors import DecodeError
 from tests.unit.decode.avro_cases import ODD, ORDER, payloads, record_schemas, schemas
 from tests.unit.decode.avro_reference import BadError, read_all
+from tests.unit.decode.knowledge import require_known
 
 SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 
@@ -75,6 +76,7 @@ def test_rows_are_the_fields_of_the_decoded_records(data: st.DataObject) -> None
     found = decoder.rows(batch, names)
     assert "other" not in found.names
     assert not found.sparse
+    require_known(found)
     dicts = [dict(zip(found.names, row, strict=True)) for row in found.rows]
     assert [sorted(each.items()) for each in map(repr_values, dicts)] == [
         sorted(each.items()) for each in map(repr_values, decoder.decode(batch))

@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET
 
+from consumer.decode import Fields
 from consumer.decode.json import JsonDecoder
 from consumer.errors import DecodeError, RejectedError
 from consumer.sinks.conversion import checked
 from consumer.table import Column, Kind
+from tests.unit.decode.knowledge import require_known
 
 BAD = {
     "empty": b"",
@@ -117,7 +119,21 @@ VALUES = st.one_of(
     st.recursive(st.none() | st.integers() | st.text(), lambda part: st.dictionaries(st.text(), part)).map(json.dumps),
 )
 KINDS = [kind for kind in Kind if kind not in (Kind.OTHER, Kind.ARRAY, Kind.BYTES)]
-COLUMNS = st.sampled_from([column(kind) for kind in KINDS] + [column(Kind.ARRAY, kind) for kind in KINDS])
+SMALL = Column("c", Kind.INTEGER, "smallint", nullable=False, minimum=-(2**15), maximum=2**15 - 1)
+COLUMNS = st.sampled_from([SMALL, *map(column, KINDS), *(column(Kind.ARRAY, kind) for kind in KINDS)])
+USUAL = {
+    Kind.BOOLEAN: "true",
+    Kind.DATE: '"2024-02-29"',
+    Kind.TIME: '"12:30:00"',
+    Kind.TIMETZ: '"12:30:00Z"',
+    Kind.TIMESTAMP: '"2024-02-29T12:00:00"',
+    Kind.TIMESTAMPTZ: '"2024-02-29T12:00:00Z"',
+    Kind.INTERVAL: '"P1D"',
+    Kind.UUID: '"12345678-1234-5678-1234-567812345678"',
+    Kind.TEXT: '"x"',
+    Kind.ENUM: '"ok"',
+    Kind.ARRAY: "[]",
+}
 
 
 def stored(to: Column, value: Any) -> str:
@@ -137,20 +153,50 @@ def shown(to: Column, value: Any) -> str:
     return repr(msgspec.json.decode(value)) if isinstance(value, bytes) else repr(value)
 
 
+def usual(to: Column) -> JsonDecoder:
+    """A decoder that has seen a batch of what this column is for, and expects the like."""
+    decoder = JsonDecoder({"a": to})
+    decoder.rows([b'{"a":%s}' % USUAL.get(to.kind, "1").encode()] * 100, ("a",))
+    return decoder
+
+
 @settings(max_examples=150, deadline=None)
-@given(COLUMNS, VALUES)
-def test_typed_rows_store_what_plain_values_would(to: Column, text: str) -> None:
+@given(COLUMNS, VALUES, st.booleans())
+def test_typed_rows_store_what_plain_values_would(to: Column, text: str, after_others: bool) -> None:
     """Or are refused alike; documented exceptions are bytes, which are base64, and decimals, which are exact."""
     payload = b'{"a":%s}' % text.encode()
+    decoder = usual(to) if after_others else JsonDecoder({"a": to})
     try:
         plain = stored(to, JsonDecoder().decode([payload])[0]["a"])
     except DecodeError:
         plain = "refused"
     try:
-        typed = stored(to, JsonDecoder({"a": to}).rows([payload], ("a",)).rows[0][0])
+        typed = stored(to, decoder.rows([payload], ("a",)).rows[0][0])
     except DecodeError:
         typed = "refused"
     assert typed == plain
+
+
+@settings(max_examples=150, deadline=None)
+@given(COLUMNS, st.lists(VALUES, min_size=1, max_size=3))
+def test_what_is_known_of_typed_rows_is_true(to: Column, texts: list[str]) -> None:
+    """Whatever comes after batches of the usual."""
+    try:
+        found = usual(to).rows([b'{"a":%s}' % text.encode() for text in texts], ("a",))
+    except DecodeError:
+        return
+    if any(found.known):
+        require_known(found)
+
+
+def test_the_usual_is_known() -> None:
+    """Of the kinds that JSON says in one way; and again some batches after one was spelt otherwise."""
+    spelt, plain = [b'{"a":"1"}'] * 100, [b'{"a":1}'] * 100
+    decoder = usual(SMALL)
+    assert decoder.rows(plain, ("a",)).known == (SMALL,)
+    assert decoder.rows(spelt, ("a",)) == Fields(("a",), [("1",)] * 100)
+    assert not decoder.rows(plain, ("a",)).known
+    assert any(decoder.rows(plain, ("a",)).known for _ in range(200))
 
 
 def test_bytes_are_base64() -> None:
