@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from psycopg import sql
 
@@ -74,7 +73,8 @@ begin
         "#at" := "#next";
         exit when not {patient};
       end loop;
-      "#dense" := cardinality("#refused") - "#before" > 1;
+      "#dense" := cardinality("#refused") - "#before" > greatest(1, "#size" / {dense});
+      "#size" := case when "#dense" then least("#size" * 2, {most}) else {least} end;
     end if;
   end loop;
   perform set_config('microbatch.refused',
@@ -88,6 +88,8 @@ _JUDGE = """if "#state" <> "#known" then
       end if;"""
 # As few records as are no longer halved, but tried one by one: where each is a plain row, that costs little.
 _LEAST_ROWS, _LEAST = 16, 4
+# Where one of so many is refused, or more, records are tried one by one, up to so many before that is asked again.
+_DENSE, _MOST = 16, 1024
 # Plans are made once, for tables that may be empty then, and for ranges of any length.
 _SETTINGS = {"jit": "off", "plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 _READ = "select current_setting('microbatch.refused')"
@@ -122,6 +124,8 @@ def block(
     parts = {
         "count": count,
         "least": _LEAST_ROWS if alone else _LEAST,
+        "dense": _DENSE,
+        "most": _MOST,
         "variables": " ".join(_variables(groups)),
         "groups": written,
         "late": " ".join(f"{statement};" for statement in late),
@@ -147,11 +151,11 @@ def refusals(answer: str, groups: Sequence[Staged]) -> dict[int, RejectedError]:
     numbers, reasons = json.loads(answer)
     told = {number: evidence for number, *evidence in reasons}
     found: dict[int, RejectedError] = {}
-    evidence: list[Any] = []
     for number in numbers:
-        evidence = told.get(number, evidence)
-        group, state, table, column, constraint = evidence
-        found[number] = rejection(state, table, column, constraint, groups[group].table)
+        if number in told:
+            group, state, table, column, constraint = told[number]
+            error = rejection(state, table, column, constraint, groups[group].table)
+        found[number] = error
     return found
 
 
