@@ -7,6 +7,7 @@ import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -617,6 +618,21 @@ def test_values_that_do_not_fit_are_refused(sink_factory: SinkFactory, column: s
     sink.apply([group("kinds", "id", (2,))])
     sink.commit({P: 2})
     assert by_id(sink_factory.rows("kinds"), "id") == [(2,)]
+
+
+def test_what_is_known_is_believed_only_as_far_as_the_column_takes_it(sink_factory: SinkFactory) -> None:
+    """Rows of known values are written as others are; where they may be too large for the column, they are checked."""
+    sink = opened(sink_factory(Target("kinds")))
+    columns = sink.describe("kinds").columns
+    day = datetime.date(2024, 2, 29)
+    rows = group("kinds", "id words day", (1, "x", day))
+    sink.apply([replace(rows, known=tuple(columns[name] for name in rows.columns))])
+    larger = replace(columns["small"], minimum=None, maximum=None)
+    rows = group("kinds", "id small", (2, 2**63))
+    with pytest.raises(RejectedError, match="small"):
+        sink.apply([replace(rows, known=(columns["id"], larger))])
+    sink.commit({P: 1})
+    assert by_id(sink_factory.rows("kinds"), "id", "words", "day") == [(1, "x", day)]
 
 
 # Interruption, and delivery at least once

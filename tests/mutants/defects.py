@@ -569,6 +569,30 @@ DEFECTS = (
         "tests/property/test_at_least_once.py",
     ),
     Defect(
+        "PostgreSQL: a fenced owner waits for the transaction of the new one",
+        f"{_POSTGRES}/offsets.py",
+        """  using (topic, partition, owner_epoch)
+where group_id = {group} order""",
+        """  using (topic, partition)
+where group_id = {group} order""",
+        f"{_TRANSACTIONS}::test_who_is_fenced_waits_for_nobody",
+    ),
+    Defect(
+        "what is known of values is believed whatever the column takes",
+        "consumer/table.py",
+        "            and _TAKES[self.kind](self, known)\n",
+        "",
+        f"{_SINK}::test_what_is_known_is_believed_only_as_far_as_the_column_takes_it",
+    ),
+    Defect(
+        "an Avro int is taken for a smallint",
+        "consumer/decode/avro_known.py",
+        "minimum=-(2**31), maximum=2**31 - 1",
+        "minimum=-(2**15), maximum=2**15 - 1",
+        "tests/unit/decode/test_avro.py::test_what_is_known_are_the_bounds_of_the_schema",
+        quick=True,
+    ),
+    Defect(
         "SQLite: after a reset, dead letters of records that are read again stay open",
         f"{_SQLITE}/__init__.py",
         "                letters.reread(connection, self._group, positions)\n",

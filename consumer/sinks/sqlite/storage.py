@@ -22,24 +22,30 @@ _WHOLE_SECOND = re.compile(rb"(:\d\d)\+")
 _zone = operator.attrgetter("tzinfo")
 
 
-def bind(columns: Sequence[Column], rows: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
+def bind(
+    columns: Sequence[Column], rows: Sequence[tuple[Any, ...]], known: Sequence[Column | None] = ()
+) -> Sequence[tuple[Any, ...]]:
     """The rows as tuples that sqlite3 stores unchanged; the same object where nothing is to be converted.
+
+    `known` as in TableRows.
 
     Raises RejectedError without the value, FatalError for a column that cannot be written.
     """
     if not rows:
         return rows
     given = list(zip(*rows, strict=True))
-    stored = [_stored(column, values) for column, values in zip(columns, given, strict=True)]
+    sure = known or [None] * len(columns)
+    stored = [_stored(*column) for column in zip(columns, given, sure, strict=True)]
     if all(new is old for new, old in zip(stored, given, strict=True)):
         return rows
     return list(zip(*stored, strict=True))
 
 
-def _stored(column: Column, values: Sequence[Any]) -> Sequence[Any]:
+def _stored(column: Column, values: Sequence[Any], known: Column | None) -> Sequence[Any]:
     if stored_as_is(column):
         return [None if value is None else _as_is(column, value) for value in values]
-    values = checked(column, values)
+    if known is None or column.kind is Kind.TEXT or not column.takes(known):
+        values = checked(column, values)
     if column.kind is Kind.FLOAT:
         _refuse_nan(column, values)
     if column.kind is Kind.TIMESTAMPTZ:

@@ -10,7 +10,7 @@ from typing import Any
 from consumer.errors import FatalError, RejectedError
 from consumer.sinks.sqlite.statements import Statements, key_of
 from consumer.sinks.sqlite.storage import bind
-from consumer.table import Kind, Mode, Table, TableRows, Target
+from consumer.table import Column, Kind, Mode, Table, TableRows, Target
 
 Row = Sequence[Any]
 # Rows of one INSERT: [M] a third less time than one by one, no more gain beyond; and what SQLite allows of parameters
@@ -56,7 +56,7 @@ class TableWriter:
         if self._target.mode is Mode.DELETE:
             self._delete(connection, self._doomed(rows.rows))
         elif rows.deletes is None:
-            self._put(connection, self._kept(rows.rows))
+            self._put(connection, self._kept(rows.rows, rows.known))
         else:
             self._write_runs(connection, rows, rows.deletes)
 
@@ -71,11 +71,11 @@ class TableWriter:
             else:
                 self._put(connection, list(islice(kept, count)))
 
-    def _kept(self, rows: Sequence[tuple[Any, ...]]) -> Sequence[Row]:
+    def _kept(self, rows: Sequence[tuple[Any, ...]], known: Sequence[Column | None] = ()) -> Sequence[Row]:
         """Rows to insert or change, as SQLite stores them."""
         if self._target.mode is not Mode.INSERT:
             self._require(rows, (*self._deciding(), *(name for name in self._target.add if name in self._names)))
-        return bind(self._columns, rows)
+        return bind(self._columns, rows, known)
 
     def _doomed(self, rows: Sequence[tuple[Any, ...]]) -> Sequence[Row]:
         """What finds the rows to delete: their key, and the version that they must not be newer than."""

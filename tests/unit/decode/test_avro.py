@@ -15,6 +15,7 @@ from msgspec import UNSET
 from consumer.decode import Fields
 from consumer.decode.avro import AvroDecoder, FramedAvroDecoder
 from consumer.errors import ConfigError, DecodeError, FatalError
+from consumer.table import Column, Kind
 from tests.unit.decode.avro_cases import ORDER, number, text
 
 UTC = datetime.UTC
@@ -258,3 +259,16 @@ def test_a_schema_that_is_nested_deep_is_read_or_refused(depth: int, outcome: st
     except ConfigError as error:
         found = error.reason
     assert outcome in found
+
+
+def test_what_is_known_are_the_bounds_of_the_schema() -> None:
+    """Of null and a type, null too; of a choice of types, and of values that are converted, nothing."""
+    schema = record(("a", "int"), ("b", ["null", "long"]), ("c", ["int", "string"]), ("d", logical("int", "date")))
+    payload = number(-(2**31)) + number(1) + number(2**63 - 1) + number(0) * 3
+    known = AvroDecoder(schema).rows([payload], ("a", "b", "c", "d")).known
+    assert known == (
+        Column("", Kind.INTEGER, "", nullable=False, minimum=-(2**31), maximum=2**31 - 1),
+        Column("", Kind.INTEGER, "", minimum=-(2**63), maximum=2**63 - 1),
+        None,
+        Column("", Kind.DATE, "", nullable=False),
+    )
