@@ -569,6 +569,13 @@ DEFECTS = (
         "tests/property/test_at_least_once.py",
     ),
     Defect(
+        "dead letters are in flight several at a time",
+        _TOPIC,
+        '    "max.in.flight": 1,\n',
+        "",
+        "tests/integration/test_deadletter.py::test_what_passes_by_itself_is_retried_without_a_word",
+    ),
+    Defect(
         "PostgreSQL: a fenced owner waits for the transaction of the new one",
         f"{_POSTGRES}/offsets.py",
         """  using (topic, partition, owner_epoch)
