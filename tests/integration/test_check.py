@@ -149,11 +149,15 @@ def test_privileges_are_told(kafka: str, topic: str, dsn: str) -> None:
     """What the user may not do is named with the grant that is missing."""
     role = f"reader_{uuid.uuid4().hex[:8]}"
     with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(f"create table {topic} (id bigint primary key, at timestamptz)")
+        connection.execute(f"create table {topic} (id bigserial primary key, at timestamptz)")
         connection.execute(f"create role {role} login")
         connection.execute(f"grant select on {topic} to {role}")
-    found = failures(look(kafka, topic, make_conninfo(dsn, user=role)))
-    assert any(f'INSERT on "{topic}" is missing; grant it' in failure for failure in found), found
+        found = failures(look(kafka, topic, make_conninfo(dsn, user=role)))
+        assert any(f'INSERT on "{topic}" is missing; grant it' in failure for failure in found), found
+        sequence = f"USAGE on sequence {topic}_id_seq is missing"
+        assert any(sequence in failure for failure in found), found
+        connection.execute(f"grant usage on sequence {topic}_id_seq to {role}")
+        assert not any(sequence in failure for failure in failures(look(kafka, topic, make_conninfo(dsn, user=role))))
 
 
 def test_a_password_that_is_wrong_is_not_repeated(kafka: str, topic: str, dsn: str) -> None:

@@ -24,6 +24,14 @@ _PRIVILEGES = {
 }
 _TABLE = "select relpersistence, row_security_active(oid) from pg_class where oid = to_regclass(%s)"
 
+_SEQUENCES = """
+select s.oid::regclass::text from pg_attrdef a
+join pg_depend d on d.classid = 'pg_attrdef'::regclass and d.objid = a.oid and d.refclassid = 'pg_class'::regclass
+join pg_class s on s.oid = d.refobjid
+where a.adrelid = to_regclass(%s)
+  and case when s.relkind = 'S' then not has_sequence_privilege(s.oid, 'USAGE, UPDATE') end order by 1
+"""
+
 
 def check(connection: Connection, tables: Sequence[tuple[Target, Relation]], transactional: bool) -> list[str]:
     """Look at the server, our own tables (`transactional`) and the others. Raises psycopg.Error."""
@@ -72,6 +80,9 @@ def _privileges(connection: Connection, relation: Relation, privileges: Sequence
     for privilege in privileges:
         if not _value(connection, "select has_table_privilege(%s, %s)", relation.name, privilege):
             yield f"{privilege} on {relation.name} is missing; grant it."
+    if "INSERT" in privileges:
+        for (sequence,) in connection.execute(_SEQUENCES, [relation.name]):
+            yield f"USAGE on sequence {sequence} is missing, which a default of {relation.name} needs; grant it."
 
 
 def _table(connection: Connection, relation: Relation) -> Iterator[str]:
