@@ -54,8 +54,9 @@ lint: install ## style, types and layers
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-docs: install ## the README's tables of settings and metrics, made from the code
+docs: install ## the tables of the README, and the boards of Grafana, made from the code
 	$(VENV)/bin/python -m tests.docs
+	$(VENV)/bin/python -m tests.boards
 
 lock: ## pin the newest allowed versions again
 	$(VENV)/bin/uv pip compile --quiet --upgrade --extra dev --universal --python-version 3.11 --generate-hashes \

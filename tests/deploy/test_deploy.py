@@ -212,7 +212,7 @@ def test_each_service_is_pinned_private_and_whole(name: str) -> None:
         assert not re.search(r"://[^/]*:[^/]*@", value)
     for source, _, *options in mounts(service):
         if source.startswith("./"):
-            assert (TOP / source).is_file()
+            assert (TOP / source).exists()
             assert options == ["ro"]
         else:
             assert source in COMPOSE["volumes"]
@@ -245,12 +245,6 @@ def test_prometheus_scrapes_the_daemon_and_grafana_reads_prometheus(monkeypatch:
     (source,) = yaml(DEPLOY / "compose" / "grafana" / "datasources.yaml")["datasources"]
     assert source["url"] == "http://prometheus:9090"
     assert "prometheus" in SERVICES
-
-
-@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
-def test_prometheus_takes_its_configuration() -> None:
-    """As promtool judges it."""
-    subprocess.run(["promtool", "check", "config", DEPLOY / "compose" / "prometheus.yml"], check=True)
 
 
 # Kubernetes
