@@ -4,11 +4,13 @@ assigned -> UNCLAIMED -> CLAIMING -> FLOWING
                 ^            |          | fenced: somebody else claimed it
                 |            v          v
                 +-- 10 s -- HELD      FENCED -- still ours by Kafka after 10 s: join the group anew
+
+From anywhere to PAUSED while an operator wants it left alone; then UNCLAIMED again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -28,6 +30,7 @@ class Phase(StrEnum):
     FLOWING = "flowing"
     HELD = "held"
     FENCED = "fenced"
+    PAUSED = "paused"
 
 
 @dataclass(slots=True)
@@ -40,9 +43,13 @@ class _Entry:
 
 
 class Assignment:
-    """The partitions that Kafka says are ours. A serial tells one assignment of a partition from the next."""
+    """The partitions that Kafka says are ours. A serial tells one assignment of a partition from the next.
 
-    def __init__(self) -> None:
+    `stops`: whether an operator wants this one left alone; when its answers change, `steer` is to be called.
+    """
+
+    def __init__(self, stops: Callable[[TopicPartition], bool] = lambda _: False) -> None:
+        self._stops = stops
         self._entries: dict[TopicPartition, _Entry] = {}
         self._serial = 0
 
@@ -50,7 +57,7 @@ class Assignment:
         """These have come, and are to be claimed."""
         self._serial += 1
         for key in partitions:
-            self._entries[key] = _Entry(self._serial, Phase.UNCLAIMED, now)
+            self._entries[key] = _Entry(self._serial, self._allowed(key, Phase.UNCLAIMED), now)
 
     def removed(self, partitions: Iterable[TopicPartition]) -> None:
         """These have gone."""
@@ -91,14 +98,27 @@ class Assignment:
     def again(self, partitions: Iterable[TopicPartition], now: float) -> None:
         """These are to be claimed anew: what was known of them does not hold any more."""
         for key in partitions:
-            if entry := self._entries.get(key):
-                entry.phase, entry.since = Phase.UNCLAIMED, now
+            self._enter(key, Phase.UNCLAIMED, now)
 
     def fenced(self, partitions: Iterable[TopicPartition], now: float) -> None:
         """Somebody else has claimed these: Kafka should take them away soon."""
         for key in partitions:
-            if entry := self._entries.get(key):
-                entry.phase, entry.since = Phase.FENCED, now
+            self._enter(key, Phase.FENCED, now)
+
+    def steer(self, now: float) -> set[TopicPartition]:
+        """Ask again which are to be left alone. Returns those that are from now on; the others are to be claimed."""
+        paused = self.partitions(Phase.PAUSED)
+        wanted = {key for key in self._entries if self._stops(key)}
+        for key in wanted ^ paused:
+            self._enter(key, Phase.UNCLAIMED, now)
+        return wanted - paused
+
+    def _enter(self, partition: TopicPartition, phase: Phase, now: float) -> None:
+        if entry := self._entries.get(partition):
+            entry.phase, entry.since = self._allowed(partition, phase), now
+
+    def _allowed(self, partition: TopicPartition, phase: Phase) -> Phase:
+        return Phase.PAUSED if self._stops(partition) else phase
 
     def orphaned(self, now: float) -> bool:
         """Whether Kafka still gives us a fenced partition after 10 s: then nobody reads it.

@@ -124,6 +124,12 @@ class Collector:
         """These partitions flow from now on, from these next offsets."""
         self._next |= positions
 
+    def bound(self, policy: BatchPolicy) -> None:
+        """Cut batches by these bounds from now on; the open one is closed if it has reached them."""
+        self._policy = policy
+        if len(self._open.messages) >= policy.max_records:
+            self.close("records")
+
     def drop(self, partitions: Collection[TopicPartition]) -> Counter[str]:
         """These partitions no longer flow; their unwritten records leave. Returns how many, by topic."""
         for key in partitions:

@@ -14,6 +14,11 @@ from consumer.dlq import command as dlq
 from consumer.errors import ConfigError, FatalError, UnavailableError
 from consumer.terminal import AsJson, Config, Yes, confirm, mark, say
 
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[TARGET]...", help="topics (orders) or partitions (orders/3); default: everything"),
+]
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 offsets = typer.Typer(no_args_is_help=True, help="Where the group stands, and setting it by hand.")
 app.add_typer(offsets, name="offsets")
@@ -40,7 +45,7 @@ def run(config: Config, verbose: Annotated[bool, typer.Option(help="log every ba
 
     settings = load(config)
     logs.configure(verbose=verbose)
-    run_daemon(settings)
+    run_daemon(settings, reload=lambda: load(config))
 
 
 @app.command()
@@ -101,17 +106,45 @@ def status(config: Config, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def pause(config: Config, targets: Targets = None) -> None:
+    """Have the running daemon leave topics or partitions alone, or everything; until `resume`, or until it ends."""
+    from consumer import control
+    from consumer.config import load
+
+    say([control.pause(load(config), targets or [])])
+
+
+@app.command()
 def resume(
     config: Config,
+    targets: Targets = None,
     accept: Annotated[
         bool, typer.Option("--accept", help="keep the dead letters of the next batch, whatever the limits say")
     ] = False,
 ) -> None:
-    """Have the running daemon try again now what it holds."""
+    """Have the running daemon take up again what was paused; without targets, also try again now what it holds."""
     from consumer import control
     from consumer.config import load
 
-    say([control.resume(load(config), accept=accept)])
+    say([control.resume(load(config), targets or [], accept=accept)])
+
+
+@app.command("set")
+def change(
+    config: Config,
+    settings: Annotated[list[str], typer.Argument(help="such as batch.max_records=1000", metavar="SETTING=VALUE...")],
+) -> None:
+    """Change bounds of batches of the running daemon: batch.max_records, batch.max_bytes, batch.max_wait_ms."""
+    from consumer import control
+    from consumer.config import load
+
+    wanted: dict[str, str] = {}
+    for one in settings:
+        name, equals, value = one.partition("=")
+        if not equals or name in wanted:
+            raise ConfigError("set", one[:100], "must be `setting=value`, and each setting once")
+        wanted[name] = value
+    say([control.change(load(config), wanted)])
 
 
 @app.command()

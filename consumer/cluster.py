@@ -62,6 +62,9 @@ class Cluster(Protocol):
     def ask_ids(self, topics: Collection[str]) -> Callable[[], dict[str, str] | None]:
         """Ask for the ids of topics, without waiting: the function returned gives them, or None while they are out."""
 
+    def ask_ends(self, partitions: Collection[Coordinates]) -> Callable[[], dict[Coordinates, int] | None]:
+        """Ask for the ends of partitions, as `ask_ids` does."""
+
 
 class KafkaCluster:
     """Cluster over an admin client of its own; a call ends within seconds, with an answer or UnavailableError."""
@@ -88,9 +91,7 @@ class KafkaCluster:
 
     def offsets(self, partitions: Collection[Coordinates], spec: OffsetSpec) -> dict[Coordinates, int]:
         """The offset that `spec` means in each partition; -1 where a time is later than every record."""
-        asked = {TopicPartition(*key): spec for key in sorted(partitions)}
-        futures = self._admin.list_offsets(asked, request_timeout=_TIMEOUT)
-        return {(p.topic, p.partition): _answer(future).offset for p, future in futures.items()}
+        return _offsets(self._ask_offsets(partitions, spec))
 
     def start(self, start: Start, states: Mapping[Coordinates, LogState]) -> dict[Coordinates, int]:
         """See Cluster.start."""
@@ -106,6 +107,11 @@ class KafkaCluster:
         """See Cluster.ask_ids; a topic whose broker tells no id (KIP-516) is left out."""
         futures = self._ask_ids(topics)
         return lambda: _ids(futures) if all(future.done() for future in futures.values()) else None
+
+    def ask_ends(self, partitions: Collection[Coordinates]) -> Callable[[], dict[Coordinates, int] | None]:
+        """See Cluster.ask_ends."""
+        futures = self._ask_offsets(partitions, _LATEST)
+        return lambda: _offsets(futures) if all(future.done() for future in futures.values()) else None
 
     def cluster_id(self) -> str:
         """The cluster's id; "" where it has none."""
@@ -152,6 +158,11 @@ class KafkaCluster:
                 raise FatalError(f"the group {self._group} is running: its offsets cannot be set", hint)
             raise UnavailableError(f"Kafka: {answered.error.str()}")
 
+    def _ask_offsets(self, partitions: Collection[Coordinates], spec: OffsetSpec) -> dict[TopicPartition, Future[Any]]:
+        asked = {TopicPartition(*key): spec for key in sorted(partitions)}
+        futures: dict[TopicPartition, Future[Any]] = self._admin.list_offsets(asked, request_timeout=_TIMEOUT)
+        return futures
+
     def _ask_ids(self, topics: Collection[str]) -> dict[str, Future[Any]]:
         if self._anonymous or not topics:
             return {}
@@ -174,6 +185,10 @@ class KafkaCluster:
 
 def _ids(futures: Mapping[str, Future[Any]]) -> dict[str, str]:
     return {topic: str(_answer(future).topic_id) for topic, future in futures.items()}
+
+
+def _offsets(futures: Mapping[TopicPartition, Future[Any]]) -> dict[Coordinates, int]:
+    return {(p.topic, p.partition): _answer(future).offset for p, future in futures.items()}
 
 
 def _answer(future: Future[Any]) -> Any:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -68,7 +68,18 @@ CATALOGUE: tuple[MetricSpec, ...] = (
     MetricSpec("batches_closed", "counter", ("trigger",), "Batches by what closed them: records, bytes, wait, drain."),
     MetricSpec("stage_seconds", "histogram", ("stage",), "Seconds of a batch by stage: map, write, isolate.", _SECONDS),
     MetricSpec("write_duration_seconds", "histogram", ("outcome",), "Seconds of one try to write or claim.", _SECONDS),
-    MetricSpec("write_retries", "counter", ("reason",), "Tries that failed because something was away."),
+    MetricSpec(
+        "write_retries",
+        "counter",
+        ("reason",),
+        "Tries that failed because something was away, by SQLSTATE, SQLite's code, or else `connection`.",
+    ),
+    MetricSpec(
+        "unavailable",
+        "gauge",
+        ("service", "reason"),
+        "1 while a service is waited for: database or kafka; reason as of write_retries.",
+    ),
     MetricSpec("end_to_end_latency_seconds", "histogram", (), "Age of a batch's last record when committed.", _SECONDS),
     MetricSpec("claims", "counter", ("outcome",), "Partitions taken over in the offset table."),
     MetricSpec("fenced", "counter", (), "Partitions found to be owned by another instance."),
@@ -85,12 +96,18 @@ CATALOGUE: tuple[MetricSpec, ...] = (
     MetricSpec("poll_gap_seconds", "gauge", (), "Seconds between the last two turns of the loop."),
     MetricSpec("partitions_assigned", "gauge", (), "Partitions that Kafka gives to this instance."),
     MetricSpec(
-        "partitions_paused", "gauge", ("reason",), "Partitions not read: backpressure, unclaimed, held, fenced."
+        "partitions_paused",
+        "gauge",
+        ("reason",),
+        "Partitions not read: backpressure, unclaimed, held, fenced, operator.",
     ),
     MetricSpec("rebalances", "counter", ("kind",), "Times that partitions came or went: assigned, revoked, lost."),
+    MetricSpec(
+        "config_changes", "counter", ("outcome",), "Settings changed while it ran: set, reload; refused: a wrong file."
+    ),
     MetricSpec("state", "gauge", ("state",), "1 for the state it is in: starting, claiming, running, unavailable, ..."),
     MetricSpec("last_success_timestamp_seconds", "gauge", (), "Unix time of the last committed batch."),
-    MetricSpec("build_info", "gauge", ("version",), "1; the version is the label."),
+    MetricSpec("build_info", "gauge", ("group", "version"), "1; the labels tell the group and the version."),
 )
 
 
@@ -158,18 +175,23 @@ class Update:
 
 
 class Metrics(Collector):
-    """The values of CATALOGUE, in a registry of their own. Safe from any thread; a scrape sees whole updates only."""
+    """The values of CATALOGUE, in a registry of their own. Safe from any thread; a scrape sees whole updates only.
 
-    def __init__(self) -> None:
+    `group` is the consumer group that they are about. Beside them the registry has `process_*`, which prometheus_client
+    reads at each scrape: CPU, memory, open files, and the start.
+    """
+
+    def __init__(self, group: str = "") -> None:
         self._lock = threading.Lock()
         self._series = {spec.name: _Series(spec) for spec in CATALOGUE}
         self._update = Update(self._series)
         for spec in CATALOGUE:
             if not spec.labels and spec.kind != "histogram":
                 self._update.set(spec.name, 0)
-        self._update.set("build_info", 1, version=__version__)
+        self._update.set("build_info", 1, group=group, version=__version__)
         self.registry = CollectorRegistry()
         self.registry.register(self)
+        ProcessCollector(registry=self.registry)
 
     @contextmanager
     def update(self) -> Iterator[Update]:

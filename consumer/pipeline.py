@@ -18,11 +18,13 @@ from typing import Any
 from consumer.assignment import Assignment, Phase, gap, hint
 from consumer.backlog import Backlog, given_up
 from consumer.backoff import Backoff
-from consumer.batch import Batch, BatchPolicy, Collector
+from consumer.batch import Batch, Collector
 from consumer.cluster import Cluster, LogState, Start
+from consumer.ends import Ends
 from consumer.errors import FatalError, FencedError, HeldError, TopicPartition, UnavailableError
 from consumer.sinks import Claim, Position
 from consumer.source import Source
+from consumer.steering import Steering
 from consumer.telemetry import Telemetry
 from consumer.writer import Published, Writer, Written
 
@@ -99,7 +101,7 @@ class Pipeline:
         interrupt: Callable[[], None],
         telemetry: Telemetry,
         *,
-        policy: BatchPolicy,
+        steering: Steering,
         start: Start = "earliest",
         exactly_once: bool = True,
         limits: Limits,
@@ -109,8 +111,10 @@ class Pipeline:
         self._source, self._cluster, self._writer, self._interrupt = source, cluster, writer, interrupt
         self._telemetry, self._start, self._exactly_once = telemetry, start, exactly_once
         self._limits, self._clock, self._tolerance = limits, clock, tolerance or Tolerance()
-        self._collector = Collector(policy)
-        self._assignment = Assignment()
+        self._steering = steering
+        self._ends = Ends(source.high_watermark, cluster)
+        self._collector = Collector(steering.policy)
+        self._assignment = Assignment(steering.stops)
         self._pool = ThreadPoolExecutor(1, "writer")
         self._stop = threading.Event()
         self._job: _Job | None = None
@@ -207,6 +211,7 @@ class Pipeline:
     def _step(self) -> None:
         now = self._clock()
         self._answer(now)
+        self._steer(now)
         self._probe(now)
         self._dispatch(now)
         self._tell()  # after the writer has its next job: it need not wait for this
@@ -218,6 +223,14 @@ class Pipeline:
             messages = self._source.poll(self._collector.room, self._patience(now))
         taken = self._collector.add(messages, self._clock())
         self._telemetry.consumed(taken)
+
+    def _steer(self, now: float) -> None:
+        """Do what an operator asked for: what was read of a paused partition is given back, so that nothing waits."""
+        if self._steering.news():
+            self._collector.bound(self._steering.policy)
+            paused = self._assignment.steer(now)
+            self._release(paused)
+            self._source.pause(paused)
 
     def _patience(self, now: float) -> float:
         """How long a poll may take: not beyond the open batch's time, and short while partitions wait for a claim."""
@@ -476,7 +489,9 @@ class Pipeline:
             self._telemetry.trouble("fenced partitions are still ours by Kafka: joining the group anew")
             self._assignment.fenced(self._assignment.partitions(Phase.FENCED), now)
             self._source.rejoin()
-        ends = {key: self._source.high_watermark(key) for key in self._assignment.partitions(Phase.FLOWING)}
+        assigned = self._assignment.partitions()
+        read = self._assignment.partitions(Phase.FLOWING) - self._paused
+        ends = self._ends.look(read, assigned - read, now)
         self._telemetry.looked(
             self._assignment, ends, self._written_to, self._paused, self._collector.opened_at, self._holds
         )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
+import queue
 import signal
 import socket
 import threading
@@ -14,8 +16,8 @@ from typing import Any
 
 import structlog
 
+from consumer import __version__
 from consumer.admin import AdminServer
-from consumer.batch import BatchPolicy
 from consumer.breaker import Breaker
 from consumer.cluster import KafkaCluster
 from consumer.config import Settings
@@ -26,11 +28,13 @@ from consumer.mapping.opening import open_mapper
 from consumer.mapping.topics import TopicMapper
 from consumer.mapping.transform import TransformMapper
 from consumer.metrics import Metrics
+from consumer.operations import Operations, policy_of
 from consumer.outbox import dead_letter_topic
 from consumer.pipeline import Limits, Pipeline, Tolerance
 from consumer.sinks import Sink
 from consumer.sinks.opening import open_sink, targets_of
 from consumer.source import KafkaSource, verify
+from consumer.steering import Steering
 from consumer.table import Mode, Table, Target
 from consumer.telemetry import Progress, Telemetry
 from consumer.writer import Writer
@@ -46,17 +50,19 @@ def run_daemon(
     stop: threading.Event | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     wrap: Callable[[Any], Any] = lambda sink: sink,
+    reload: Callable[[], Settings] | None = None,
 ) -> None:
     """Move records until `stop` is set; without a `stop`, until SIGTERM or SIGINT (a second one leaves at once).
 
-    `on_progress` is called after each batch. `wrap` may put something around the sink. Raises ConfigError, FatalError.
+    `on_progress` is called after each batch. `wrap` may put something around the sink. `reload` reads the settings
+    again: at SIGHUP, where signals are listened to. Raises ConfigError, FatalError.
     """
     verify(settings.kafka)
     _calm_garbage_collector()
     owner = owner_name()
     sink = wrap(open_sink(settings, owner))
     mapper = open_mapper(settings, sink.describe)
-    metrics = Metrics()
+    metrics = Metrics(str(settings.kafka["group.id"]))
     telemetry = Telemetry(metrics, on_progress)
     kafka = dict(settings.kafka)
     cluster = KafkaCluster(kafka, str(kafka["group.id"]))
@@ -68,24 +74,29 @@ def run_daemon(
         open_outbox(settings, table=settings.delivery == "exactly_once"),
         keep_payload=limits.keep_payload,
     )
+    steering = Steering(policy_of(settings.batch))
     pipeline = Pipeline(
         KafkaSource(kafka, settings.topics),
         cluster,
         writer,
         sink.interrupt,
         telemetry,
-        policy=BatchPolicy(settings.batch.max_records, settings.batch.max_bytes, settings.batch.max_wait_ms),
+        steering=steering,
         start=settings.start,
         exactly_once=settings.delivery == "exactly_once",
         limits=limits_of(settings),
         tolerance=Tolerance(limits.on_limit == "stop", limits.retry_after_ms / 1000, limits.max_pending),
     )
+    operations = Operations(settings, steering, telemetry, lambda accept: pipeline.resume(accept=accept))
     with contextlib.ExitStack() as stack:
         # First of all: as process 1 of a container a signal without a handler is ignored.
-        stop = stop or stack.enter_context(until_signalled())
+        if stop is None:
+            stop = stack.enter_context(until_signalled())
+            if reload:
+                stack.enter_context(at_hangup(functools.partial(operations.reload, reload)))
         stack.callback(sink.close)
         if settings.admin.enabled:
-            stack.enter_context(_serving(settings, metrics, telemetry, lambda accept: pipeline.resume(accept=accept)))
+            stack.enter_context(_serving(settings, metrics, telemetry, operations, owner))
         _require_kafka(cluster, settings)
         _open_tables(mapper, sink, settings)
         log.info("started", owner=owner, group=kafka["group.id"], topics=settings.topics)
@@ -175,13 +186,21 @@ def limits_of(settings: Settings) -> Limits:
 
 @contextlib.contextmanager
 def _serving(
-    settings: Settings, metrics: Metrics, telemetry: Telemetry, resume: Callable[[bool], None]
+    settings: Settings, metrics: Metrics, telemetry: Telemetry, operations: Operations, owner: str
 ) -> Iterator[None]:
+    about = {"version": __version__, "group": settings.kafka["group.id"], "instance": owner}
+    admin = settings.admin
     server = AdminServer(
-        settings.admin.host, settings.admin.port, metrics.registry, telemetry.health, telemetry.status, resume
+        admin.host,
+        admin.port,
+        metrics.registry,
+        telemetry.health,
+        {"/status": lambda: about | telemetry.status() | operations.status(), "/history": telemetry.history},
+        {"/pause": operations.pause, "/resume": operations.resume, "/set": operations.change},
+        admin.token.get_secret_value() if admin.token else "",
     )
     server.start()
-    log.info("serving", url=f"http://{settings.admin.host}:{server.port}/metrics")
+    log.info("serving", url=f"http://{admin.host}:{server.port}/metrics", page="/")
     try:
         yield
     finally:
@@ -204,3 +223,23 @@ def until_signalled() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def at_hangup(act: Callable[[], None]) -> Iterator[None]:
+    """Call `act` after each SIGHUP, in a thread of its own: what it does must not hold up the loop."""
+    wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()  # the one that a signal's handler may use
+
+    def serve() -> None:
+        while wanted.get():
+            act()
+
+    thread = threading.Thread(target=serve, name="reload", daemon=True)
+    before = signal.signal(signal.SIGHUP, lambda _number, _frame: wanted.put(True))
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+        wanted.put(False)
+        thread.join(5)

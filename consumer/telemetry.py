@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter, deque
@@ -23,6 +24,18 @@ _ALIVE_SECONDS = 60.0
 _REPEAT_SECONDS = 30.0
 _EVENTS = 50  # kept for `status`
 _KINDS = 50
+_CODE = re.compile(r"\(([0-9A-Z]{5}|SQLITE_\w+)\)$")  # how a sentence about an outage ends
+_SAMPLES = 5  # places of dead letters of one kind
+_HISTORY = 600  # looks
+_LEDGER = (
+    "records_consumed",
+    "records_written",
+    "records_filtered",
+    "records_duplicate",
+    "records_released",
+    "records_in_flight",
+)
+_CONNECTION = "connection"  # an outage without a code
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +66,18 @@ class Telemetry:
         self._state, self._reason = "starting", "it has not joined the group yet"
         self._joined = False
         self._away = ""  # why Kafka cannot be reached
+        self._waited: dict[str, str] = {}  # for which services, and why
         self._written = self._filtered = 0
         self._told: dict[str, float] = {}
         self._partitions: dict[str, dict[str, Any]] = {}
         self._kinds: dict[str, dict[str, Any]] = {}  # of dead letters
         self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)
         self._times: dict[TopicPartition, tuple[int, int]] = {}  # timestamps of the records committed last
+        self._lasts: dict[TopicPartition, dict[str, Any]] = {}  # the last batch of each partition
+        self._history: deque[dict[str, Any]] = deque(maxlen=_HISTORY)
+        self._started_at = time.time()
+        for outcome in ("set", "reload", "refused"):
+            self._metrics.count("config_changes", 0, outcome=outcome)
         self._set_state("starting", self._reason)
 
     def health(self) -> Health:
@@ -69,7 +88,7 @@ class Telemetry:
                 return Health(False, False, f"the loop has not turned for {age:.0f} s")
             if self._state == "running" and self._away:
                 return Health(True, False, self._away)
-            return Health(True, self._state == "running", self._reason)
+            return Health(True, self._state in ("running", "paused"), self._reason)
 
     def status(self) -> dict[str, Any]:
         """How it stands, as JSON can hold it: what it does and why, the partitions, dead letters by kind with the
@@ -82,6 +101,8 @@ class Telemetry:
                 "reason": health.reason,
                 "alive": health.alive,
                 "ready": health.ready,
+                "started_at": round(self._started_at, 3),
+                "progress": self._history[-1] if self._history else None,
                 "records": {name: int(self._metrics.total(f"records_{name}")) for name in names}
                 | {"in_flight": int(self._metrics.total("records_in_flight"))},
                 "retries": int(self._metrics.total("write_retries")),
@@ -92,6 +113,11 @@ class Telemetry:
                 "dead_letters": {name: dict(kind) for name, kind in self._kinds.items()},
                 "events": list(self._events),
             }
+
+    def history(self) -> list[dict[str, Any]]:
+        """The last ten minutes, about a second apart: Unix time, records handled by then, and the lag in records."""
+        with self._lock:
+            return list(self._history)
 
     def beat(self, now: float) -> None:
         """The loop has turned."""
@@ -135,6 +161,9 @@ class Telemetry:
             update.observe("end_to_end_latency_seconds", _age(batch.messages[-1].timestamp()) if batch.messages else 0)
             update.set("last_success_timestamp_seconds", time.time())
         self._times |= {key: message.timestamp() for key, message in batch.lasts.items()}
+        at = round(time.time(), 3)
+        for key, end in batch.next_offsets.items():
+            self._lasts[key] = {"at": at, "offsets": end - batch.starts.get(key, end)}
         if written.letters:
             self._dead_lettered(written.letters)
         self._set_state("running", "records are being written")
@@ -152,8 +181,13 @@ class Telemetry:
             with self._lock:
                 name = ", ".join(kind)
                 name = name if name in self._kinds or len(self._kinds) < _KINDS else "other"
-                count = self._kinds.get(name, {}).get("count", 0) + counts[kind]
-                self._kinds[name] = {"count": count, "reason": letter.evidence.reason, "last": place}
+                known = self._kinds.get(name, {"count": 0, "samples": []})
+                self._kinds[name] = {
+                    "count": known["count"] + counts[kind],
+                    "reason": letter.evidence.reason,
+                    "last": place,
+                    "samples": [*known["samples"], place][-_SAMPLES:],
+                }
             self._tell("dead_lettered", letter.evidence.reason, records=counts[kind], **place)
 
     def published(self, published: Published) -> None:
@@ -173,7 +207,7 @@ class Telemetry:
             update.observe("write_duration_seconds", 0, outcome="held")
         hint = f"microbatch resume CONFIG tries again now; by itself it tries a few records in {probe_after:.0f} s"
         self._set_state("held", f"{reason}. {hint}")
-        self._note("held", reason)
+        self._note("held", reason, hint)
         log.error("held", reason=reason, hint=hint)
 
     def probed(self, accepted: bool | None) -> None:
@@ -183,9 +217,11 @@ class Telemetry:
 
     def unavailable(self, reason: str, failures: int, seconds: float) -> None:
         """The sink, or Kafka's metadata, cannot serve: the same work is tried again."""
+        code = _code(reason)
         with self._metrics.update() as update:
-            update.count("write_retries", 1, reason="unavailable")
+            update.count("write_retries", 1, reason=code)
             update.observe("write_duration_seconds", seconds, outcome="unavailable")
+        self._wait_for("kafka" if reason.startswith(("Kafka", "dead letters")) else "database", code)
         self._set_state("unavailable", reason)
         self._tell("retry", reason, failures=failures)
 
@@ -196,6 +232,7 @@ class Telemetry:
 
     def held(self, partition: TopicPartition, reason: str, hint: str) -> None:
         """This partition waits for its operator."""
+        self._note("held", f"{partition[0]}/{partition[1]}: {reason}", hint)
         log.error("held", topic=partition[0], partition=partition[1], reason=reason, hint=hint)
 
     def claimed(self, starts: Mapping[TopicPartition, int]) -> None:
@@ -209,10 +246,14 @@ class Telemetry:
         self._joined = True
         with self._metrics.update() as update:
             update.count("rebalances", 1, kind=kind)
+            for topic in {topic for topic, _ in partitions}:
+                for name in _LEDGER:  # from 0, or nobody would see the first ones as an increase
+                    update.add(name, 0, topic=topic)
             if kind != "assigned":
                 for topic, partition in partitions:
                     update.forget(topic, partition)
                     self._times.pop((topic, partition), None)
+                    self._lasts.pop((topic, partition), None)
         log.info("rebalanced", kind=kind, partitions=_names(partitions))
 
     def commit_failed(self, reason: str) -> None:
@@ -224,10 +265,30 @@ class Telemetry:
         """Something that mends itself."""
         self._tell("trouble", reason)
 
+    def operated(self, event: str, **fields: object) -> None:
+        """Somebody has asked for something; from any thread."""
+        told = ", ".join(f"{name.replace('_', ' ')}: {_listed(value)}" for name, value in fields.items() if value)
+        self._note(event, told)
+        log.info(event, **fields)
+
+    def changed(self, setting: str, before: int, after: int, how: str) -> None:
+        """A setting has another value from now on: by `set`, or by `reload`; from any thread."""
+        self._metrics.count("config_changes", 1, outcome=how)
+        self._note("setting_changed", f"{setting}: {before} -> {after}, by {how}")
+        log.info("setting_changed", setting=setting, before=before, after=after, by=how)
+
+    def refused_file(self, reason: str) -> None:
+        """The configuration was read again, and is wrong; from any thread."""
+        hint = "Everything goes on with what was read before. Correct the file, and send SIGHUP again."
+        self._metrics.count("config_changes", 1, outcome="refused")
+        self._note("reload_refused", reason, hint)
+        log.error("reload_refused", reason=reason, hint=hint)
+
     def kafka_away(self, reason: str) -> None:
         """Kafka cannot be reached: there may be records that nobody reads."""
         with self._lock:
             before, self._away = self._away, reason
+        self._wait_for("kafka", _CONNECTION)
         if not before:
             log.warning("kafka_away", reason=reason)
             self._note("kafka_away", reason)
@@ -236,6 +297,7 @@ class Telemetry:
         """The end of `kafka_away`."""
         with self._lock:
             self._away = ""
+        self._wait_for("kafka", "")
         log.info("kafka_back")
 
     def cut(self, seconds: float) -> None:
@@ -260,33 +322,39 @@ class Telemetry:
         """The state of things, about once a second."""
         phases, reasons = assignment.phases(), assignment.reasons()
         pending = bool(holds) and not self._metrics.value("breaker_open")
+        lags = {
+            key: max(0, end - written_to[key]) for key, end in ends.items() if end is not None and key in written_to
+        }
         shown = {
             f"{topic}/{number}": {
                 "phase": str(phase),
                 "next_offset": written_to.get((topic, number)),
                 "end": ends.get((topic, number)),
-                "paused": (topic, number) in paused,
+                "lag": lags.get((topic, number)),
+                "paused": _paused(phase, (topic, number) in paused),
                 "reason": reasons.get((topic, number), ""),
+                "last_batch": self._lasts.get((topic, number)),
             }
             for (topic, number), phase in sorted(assignment.phase_of().items())
         }
+        handled = sum(self._metrics.total(f"records_{name}") for name in ("written", "filtered", "dead_lettered"))
         with self._lock:
             self._partitions = shown
+            self._history.append({"at": round(time.time(), 3), "handled": int(handled), "lag": sum(lags.values())})
         with self._metrics.update() as update:
             update.set("partitions_assigned", sum(phases.values()))
             update.set("partitions_paused", len(paused), reason="backpressure")
             update.set("partitions_paused", phases[Phase.HELD], reason="held")
             update.set("partitions_paused", phases[Phase.FENCED], reason="fenced")
+            update.set("partitions_paused", phases[Phase.PAUSED], reason="operator")
             update.set("partitions_paused", phases[Phase.UNCLAIMED] + phases[Phase.CLAIMING], reason="unclaimed")
             update.set("hold", float(bool(holds) and not pending), reason="limits")
             update.set("hold", float(pending), reason="dead_letters_pending")
             update.set("oldest_unwritten_seconds", self._clock() - oldest if oldest is not None else 0.0)
-            for key, end in ends.items():
-                if end is not None and key in written_to:
-                    lag = max(0, end - written_to[key])
-                    seconds = _age(self._times[key]) if lag and key in self._times else 0.0
-                    update.set("consumer_lag", lag, topic=key[0], partition=str(key[1]))
-                    update.set("consumer_lag_seconds", seconds, topic=key[0], partition=str(key[1]))
+            for key, lag in lags.items():
+                seconds = _age(self._times[key]) if lag and key in self._times else 0.0
+                update.set("consumer_lag", lag, topic=key[0], partition=str(key[1]))
+                update.set("consumer_lag_seconds", seconds, topic=key[0], partition=str(key[1]))
         self._judge(phases, reasons, holds)
 
     def _judge(self, phases: Mapping[Phase, int], reasons: Mapping[TopicPartition, str], holds: str) -> None:
@@ -300,8 +368,11 @@ class Telemetry:
             self._set_state("held", f"{len(reasons)} partitions are held; {topic} {partition}: {reason}")
         elif phases[Phase.UNCLAIMED] or phases[Phase.CLAIMING]:
             self._set_state("claiming", "partitions are being claimed")
+        elif phases[Phase.PAUSED] and phases[Phase.PAUSED] == sum(phases.values()):
+            self._set_state("paused", "an operator paused every partition; microbatch resume CONFIG ends it")
         elif self._joined:
-            self._set_state("running", "records are written as they come")
+            paused = f"; an operator paused {phases[Phase.PAUSED]} partitions" if phases[Phase.PAUSED] else ""
+            self._set_state("running", f"records are written as they come{paused}")
 
     def _answers(self) -> None:
         if self._state == "unavailable":
@@ -314,10 +385,24 @@ class Telemetry:
             with self._metrics.update() as update:
                 update.set("state", 0, state=before)
                 update.set("state", 1, state=state)
+        if before == "unavailable" != state:
+            self._wait_for("database", "")
+            self._wait_for("kafka", _CONNECTION if self._away else "")
 
-    def _note(self, event: str, reason: str) -> None:
+    def _wait_for(self, service: str, code: str) -> None:
+        """This service is waited for, and why; it answers: an empty `code`."""
+        before, self._waited[service] = self._waited.get(service, ""), code
+        if before == code:
+            return
+        with self._metrics.update() as update:
+            if before:
+                update.set("unavailable", 0, service=service, reason=before)
+            if code:
+                update.set("unavailable", 1, service=service, reason=code)
+
+    def _note(self, event: str, reason: str, hint: str = "") -> None:
         with self._lock:
-            self._events.append({"at": round(time.time(), 3), "event": event, "reason": reason})
+            self._events.append({"at": round(time.time(), 3), "event": event, "reason": reason, "hint": hint})
 
     def _tell(self, event: str, reason: str, **fields: object) -> None:
         """Log a repeating event at most every 30 s for each reason."""
@@ -338,6 +423,23 @@ def _landed(update: Update, name: str, counts: Counter[str]) -> None:
 def _kind(letter: DeadLetter) -> tuple[str, str, str]:
     """Topic, stage and reason: what dead letters are counted by."""
     return letter.topic, letter.evidence.stage, letter.evidence.sqlstate or letter.evidence.error
+
+
+def _paused(phase: Phase, backpressure: bool) -> str:
+    """Why a partition is not read; empty if it is."""
+    if phase is Phase.FLOWING:
+        return "backpressure" if backpressure else ""
+    return {Phase.PAUSED: "operator", Phase.CLAIMING: str(Phase.UNCLAIMED)}.get(phase, str(phase))
+
+
+def _listed(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _code(reason: str) -> str:
+    """The SQLSTATE or SQLite's code that a sentence about an outage ends with."""
+    found = _CODE.search(reason)
+    return found[1] if found else _CONNECTION
 
 
 def _age(timestamp: tuple[int, int]) -> float:

@@ -234,6 +234,10 @@ class MemoryCluster:
         ids = {topic: self._broker.logs[topic, 0].topic_id for topic in topics}
         return lambda: ids
 
+    def ask_ends(self, partitions: Collection[TopicPartition]) -> Callable[[], dict[TopicPartition, int] | None]:
+        ends = {key: self._broker.logs[key].end for key in partitions}
+        return lambda: ends
+
     def _state(self, key: TopicPartition) -> LogState:
         log = self._broker.logs[key]
         committed = self._broker.committed.get((self._group, key))

@@ -14,7 +14,9 @@ from consumer.config.model import Settings
 from consumer.errors import ConfigError
 
 MASK = "***"
-_SECRET = re.compile(r"\bdsn\b|^kafka\..*(password|passphrase|secret|token|key|jaas|oauth|pem)", re.IGNORECASE)
+_SECRET = re.compile(
+    r"\bdsn\b|^admin\.token$|^kafka\..*(password|passphrase|secret|token|key|jaas|oauth|pem)", re.IGNORECASE
+)
 _CREDENTIALS = re.compile(r"(?<=://).*@|(?<=password)\s*=.*", re.IGNORECASE | re.DOTALL)
 _REASONS = {
     "missing": "is required",

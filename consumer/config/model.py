@@ -297,11 +297,16 @@ class RetrySettings(_Strict):
 
 
 class AdminSettings(_Strict):
-    """/metrics, /livez and /readyz over HTTP."""
+    """The status page, /metrics, the probes and control over HTTP."""
 
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: Whole = Field(default=9464, ge=0, le=65535, description="0: any free one, logged; see `enabled` to have none")
     enabled: bool = Field(default=True, description="`false`: listen nowhere")
+    token: SecretStr | None = Field(
+        default=None,
+        description="16 characters or more, which pause, resume, set and the status are asked with; without one, the "
+        "first three work on loopback only. Metrics and probes never need it",
+    )
 
 
 class Settings(_Strict):

@@ -28,6 +28,7 @@ _OUTAGES = (
     "SQLITE_LOCKED",
     "SQLITE_NOMEM",
 )
+_TOKEN = re.compile(r"[!-~]{16,}")
 _TRANSFORM = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -41,6 +42,7 @@ def check_rules(settings: Settings) -> None:
     _check_format("key_format", settings.key_format)
     _check_dsn(settings.sink.dsn.get_secret_value())
     _check_errors(settings)
+    _check_token(settings)
     if settings.transform is not None:
         _check_transform(settings)
     for name, table in settings.sink.tables.items():
@@ -157,6 +159,13 @@ def _check_errors(settings: Settings) -> None:
         if verdict == "reject" and any(state.startswith(o) or o.startswith(state) for o in _OUTAGES):
             reason = "must not be reject, because it is an outage, and no record is at fault: use retry or stop"
             raise ConfigError(field, verdict, reason)
+
+
+def _check_token(settings: Settings) -> None:
+    token = settings.admin.token
+    if token is not None and not _TOKEN.fullmatch(token.get_secret_value()):
+        reason = "must be 16 printable ASCII characters at least, without spaces: `openssl rand -hex 32` makes one"
+        raise ConfigError("admin.token", None, reason)
 
 
 def _check_format(field: str, format_: object) -> None:

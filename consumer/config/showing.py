@@ -26,14 +26,21 @@ _WORDS: dict[Any, str] = {
 
 def explain(settings: Settings) -> str:
     """The configuration as YAML with every default filled in, and secrets masked."""
-    values = settings.model_dump(mode="json", by_alias=True)
-    values["sink"]["dsn"] = MASK
-    values["kafka"] = {name: MASK if is_secret(f"kafka.{name}") else value for name, value in values["kafka"].items()}
     yaml = YAML(typ="rt")  # the only one that keeps the order
     yaml.default_flow_style = False
     text = io.StringIO()
-    yaml.dump(values, text)
+    yaml.dump(masked(settings), text)
     return text.getvalue()
+
+
+def masked(settings: Settings) -> dict[str, Any]:
+    """The configuration as plain values with every default filled in, and secrets masked."""
+    values = settings.model_dump(mode="json", by_alias=True)
+    values["sink"]["dsn"] = MASK
+    values["kafka"] = {name: MASK if is_secret(f"kafka.{name}") else value for name, value in values["kafka"].items()}
+    if settings.admin.token is not None:
+        values["admin"]["token"] = MASK
+    return values
 
 
 def json_schema() -> dict[str, Any]:

@@ -194,6 +194,9 @@ def test_committed_offsets_are_what_the_cluster_tells(world: World) -> None:
     ask = world.cluster.ask_ids([world.topic])
     until(lambda: ask() is not None, source)
     assert ask() == {world.topic: state.topic_id}
+    ends = world.cluster.ask_ends([(world.topic, 0), (world.topic, 1)])
+    until(lambda: ends() is not None, source)
+    assert ends() == {(world.topic, 0): 0, (world.topic, 1): 3}
 
 
 def test_a_position_that_kafka_does_not_hold_is_told_and_never_skipped(world: World) -> None:

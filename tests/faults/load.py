@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
 
 import psycopg
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
@@ -130,7 +131,9 @@ class Load:
         self.ledger = Ledger()
         self._topic, self._rate, self._share, self._pad = topic, rate, share, pad
         # A record is not given up as long as its broker may come back.
-        settings = {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 5, "log_level": 0}
+        settings: dict[str, Any] = {"bootstrap.servers": bootstrap, "linger.ms": 5, "log_level": 0}
+        # With several requests in flight the client doubles records when a broker starts again (librdkafka #4953).
+        settings |= {"enable.idempotence": True, "max.in.flight": 1}
         self._producer = Producer(settings)
         self._random = random.Random(topic)
         self._next = [0] * partitions

@@ -24,6 +24,7 @@ from consumer.mapping.opening import open_mapper
 from consumer.metrics import Metrics
 from consumer.pipeline import Limits, Pipeline
 from consumer.sinks.postgres import PostgresSink
+from consumer.steering import Steering
 from consumer.table import Target
 from consumer.telemetry import Telemetry
 from consumer.writer import Writer
@@ -47,25 +48,23 @@ ANSWERS = {
     "invalid record (mock)": KafkaError.INVALID_RECORD,
     "not enough replicas": KafkaError.NOT_ENOUGH_REPLICAS,
 }
-# The client itself sends again after these. The mock does not look at sequence numbers, and takes what comes after a
-# record that it refused, which the client trusts that no broker does: so there must be one record alone.
+# The client itself sends again after these, and tells nobody.
 SENT_AGAIN = {"not enough replicas"}
+_SHARE = 0.1
 pytestmark = pytest.mark.timeout(0 if LONG else 300)
 
 
 class Line:
     """Records of one topic of a Kafka in memory into a real table; their dead letters into a topic of another Kafka."""
 
-    def __init__(
-        self, bootstrap: str, dsn: str, folder: Path, round_: Round, pad: str = "", share: float = 0.1
-    ) -> None:
+    def __init__(self, bootstrap: str, dsn: str, folder: Path, round_: Round, pad: str = "") -> None:
         self.name, self.dlq = (name := f"letters_{uuid.uuid4().hex[:8]}"), f"{name}.dlq"
         self.bootstrap, self._dsn, self.ledger, self.metrics = bootstrap, dsn, Ledger(), Metrics()
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute(f"create table {name} (place bigserial, {COLUMNS})")
         broker, config = MemoryBroker({name: 1}), folder / f"{name}.yaml"
         for seq in range(RECORDS):
-            fault = round_.random.choice(FAULTS) if seq > 1 and (seq == 2 or round_.random.random() < share) else None
+            fault = round_.random.choice(FAULTS) if seq > 1 and (seq == 2 or round_.random.random() < _SHARE) else None
             value = record(0, seq, seq, fault, pad)
             broker.produce(name, 0, value)
             if fault:
@@ -83,7 +82,7 @@ class Line:
             Writer(sink, open_mapper(load(config), sink.describe), Breaker(RECORDS, 1.0), outbox),
             sink.interrupt,
             Telemetry(self.metrics),
-            policy=BatchPolicy(20, max_wait_ms=5),
+            steering=Steering(BatchPolicy(20, max_wait_ms=5)),
             limits=LIMITS,
         )
         self._sink = sink
@@ -206,7 +205,7 @@ class Mock:
 
     def answers(self, kind: str, round_: Round) -> None:
         """The next few of its answers are errors."""
-        line = self._topic(round_, share=0.0 if kind in SENT_AGAIN else 0.1)
+        line = self._topic(round_)
         self._mock.fail(*[ANSWERS[kind]] * round_.random.randrange(1, 10))
         with line.running():
             if kind not in SENT_AGAIN:
@@ -223,8 +222,8 @@ class Mock:
             self._mock.up()
         line.account()
 
-    def _topic(self, round_: Round, share: float = 0.1) -> Line:
-        line = Line(self._mock.bootstrap, self._dsn, self._folder, round_, share=share)
+    def _topic(self, round_: Round) -> Line:
+        line = Line(self._mock.bootstrap, self._dsn, self._folder, round_)
         self._mock.create(line.dlq)
         return line
 

@@ -13,6 +13,7 @@ from consumer.batch import BatchPolicy
 from consumer.breaker import Breaker
 from consumer.metrics import Metrics
 from consumer.pipeline import Pipeline
+from consumer.steering import Steering
 from consumer.table import Target
 from consumer.telemetry import Telemetry
 from consumer.writer import Writer
@@ -37,7 +38,7 @@ class Member:
             Writer(sink, CoordinatesMapper(), Breaker(500, 1.0), MemoryOutbox(world.topics)),
             sink.interrupt,
             Telemetry(Metrics()),
-            policy=BatchPolicy(7, max_wait_ms=5),
+            steering=Steering(BatchPolicy(7, max_wait_ms=5)),
             exactly_once=False,
             limits=LIMITS,
         )

@@ -25,6 +25,7 @@ from consumer.metrics import Metrics
 from consumer.pipeline import Limits, Pipeline, Tolerance
 from consumer.record import Message
 from consumer.sinks import Claim, Fence, Position
+from consumer.steering import Steering
 from consumer.table import Column, Kind, Table, TableRows, Target
 from consumer.telemetry import Telemetry
 from consumer.writer import Writer
@@ -150,6 +151,7 @@ class Member:
         sink.faults = faults
         self.metrics = Metrics()
         self.telemetry = Telemetry(self.metrics)
+        self.steering = Steering(BatchPolicy(max_records, max_wait_ms=5))
         self._pool, self._stop = world.pool, threading.Event()
         self.pipeline = Pipeline(
             MemorySource(world.broker, "g", ["t", "t2"]),
@@ -157,7 +159,7 @@ class Member:
             Writer(sink, CoordinatesMapper(), Breaker(most, 1.0), MemoryOutbox(world.topics)),
             sink.interrupt,
             self.telemetry,
-            policy=BatchPolicy(max_records, max_wait_ms=5),
+            steering=self.steering,
             start=start,
             limits=LIMITS,
             tolerance=Tolerance(stop, probe_after=60, max_pending=20),

@@ -346,5 +346,6 @@ def test_a_producer_is_given_what_is_not_only_for_consumers() -> None:
         "enable.idempotence": True,
         "delivery.timeout.ms": 30_000,
         "linger.ms": 0,
+        "max.in.flight": 1,
     }
     assert given_["allow.auto.create.topics"] is False
