@@ -433,7 +433,7 @@ DEFECTS = (
     ),
     Defect(
         "PostgreSQL: an integer beyond its column is wrapped by the encoder",
-        f"{_POSTGRES}/shape.py",
+        "consumer/exact.py",
         "        found = Annotated[int, msgspec.Meta(ge=column.minimum, le=column.maximum)]\n",
         "        found = int\n",
         "tests/contract/test_postgres_types.py::test_values_outside_the_type_are_refused",
