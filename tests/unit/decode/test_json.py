@@ -160,7 +160,7 @@ def usual(to: Column) -> JsonDecoder:
     return decoder
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(COLUMNS, VALUES, st.booleans())
 def test_typed_rows_store_what_plain_values_would(to: Column, text: str, after_others: bool) -> None:
     """Or are refused alike; documented exceptions are bytes, which are base64, and decimals, which are exact."""
@@ -177,7 +177,7 @@ def test_typed_rows_store_what_plain_values_would(to: Column, text: str, after_o
     assert typed == plain
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(COLUMNS, st.lists(VALUES, min_size=1, max_size=3))
 def test_what_is_known_of_typed_rows_is_true(to: Column, texts: list[str]) -> None:
     """Whatever comes after batches of the usual."""
