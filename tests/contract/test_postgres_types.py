@@ -138,15 +138,16 @@ def sink(dsn: str, connection: Connection) -> Iterator[PostgresSink]:
 
 
 def recreate(connection: Connection, type_name: str) -> None:
-    connection.execute(sql.SQL("drop table if exists t; create table t (id int, c {})").format(sql.SQL(type_name)))
+    statement = sql.SQL("drop table if exists t; create table t (id int, c {}, d int, e int)")
+    connection.execute(statement.format(sql.SQL(type_name)))
 
 
 def store(sink: PostgresSink, value: Any) -> None:
-    """One row into a table that may be another than the last time."""
+    """One row into a table that may be another than the last time; of enough columns to be checked as a whole."""
     sink.begin({})
     try:
         sink.describe("t")
-        sink.apply([TableRows("t", ("id", "c"), [(1, value)], [0])])
+        sink.apply([TableRows("t", ("id", "c", "d", "e"), [(1, value, 2, 3)], [0])])
         sink.commit({})
     except (RejectedError, FatalError):
         sink.rollback()
