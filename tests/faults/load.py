@@ -6,7 +6,8 @@ import json
 import random
 import threading
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -139,6 +140,7 @@ class Load:
         self._next = [0] * partitions
         self._count = 0
         self._stopping = threading.Event()
+        self._turn = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="load")
 
     def __enter__(self) -> Load:
@@ -172,14 +174,22 @@ class Load:
             self._count += 1
             self._next[partition] += 1
 
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Nothing is on its way in here: a mock takes a record again whose answer was lost, which no broker does."""
+        with self._turn:
+            self.flush()
+            yield
+
     def flush(self) -> None:
         """Return when all that was produced is acknowledged."""
         assert self._producer.flush(60) == 0, "Kafka does not acknowledge"
 
     def _run(self) -> None:
         while not self._stopping.wait(_TICK_SECONDS):
-            self.produce(max(1, int(self._rate * _TICK_SECONDS)))
-            self._producer.poll(0)
+            with self._turn:
+                self.produce(max(1, int(self._rate * _TICK_SECONDS)))
+                self._producer.poll(0)
         self.flush()
 
     def _delivered(self, entry: tuple[int, int, int], bad: bytes | None):

@@ -81,12 +81,13 @@ class Meeting:
             self._broker.thaw()
 
 
-def answer(mock: MockKafka, plan: list[str], random_: random.Random, group: Group) -> None:
+def answer(mock: MockKafka, load: Load, plan: list[str], random_: random.Random, group: Group) -> None:
     """The mock answers with errors, or cuts all connections; after each of that the group goes on."""
     for kind in plan:
         group.note(kind)
         if kind == DOWN:
-            mock.down()
+            with load.at_rest():
+                mock.down()
             time.sleep(random_.uniform(0.1, 1))
             mock.up()
         else:
@@ -122,8 +123,8 @@ def mocked(services: Services, plan: list[str], round_: Round) -> None:
     services = Services(mock.bootstrap, services.dsn, services.folder)
     # Its groups wait 3 s for their first members, which must not be taken for dead meanwhile.
     group = Group(services, topic, topic, MOCK_PARTITIONS, session_ms=6000, settings=SETTINGS, kafka=QUICK)
-    faults = partial(answer, mock, plan, random.Random(f"{round_.seed} mock"), group)
     with history(group), Load(mock.bootstrap, topic, MOCK_PARTITIONS, MOCK_RATE) as load:
+        faults = partial(answer, mock, load, plan, random.Random(f"{round_.seed} mock"), group)
         suffer(load, [(group, faults)], 1)  # its groups do not share their partitions out anew as Kafka's do
         round_.counts += group.counts
 
