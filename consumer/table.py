@@ -30,6 +30,23 @@ class Kind(StrEnum):
     OTHER = "other"  # cannot be written
 
 
+# The kinds of which one column takes whatever another one does.
+PLAIN = frozenset(
+    {
+        Kind.BOOLEAN,
+        Kind.TEXT,
+        Kind.BYTES,
+        Kind.DATE,
+        Kind.TIME,
+        Kind.TIMETZ,
+        Kind.TIMESTAMP,
+        Kind.TIMESTAMPTZ,
+        Kind.INTERVAL,
+        Kind.UUID,
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column. `type_name` is the database's own name of its type, for messages to users.
@@ -54,8 +71,7 @@ class Column:
         return (
             known.kind is self.kind
             and (self.nullable or not known.nullable)
-            and self.kind in _TAKES
-            and _TAKES[self.kind](self, known)
+            and (self.kind in PLAIN or (self.kind in _TAKES and _TAKES[self.kind](self, known)))
         )
 
 
@@ -66,30 +82,12 @@ def _within(column: Column, known: Column) -> bool:
     )
 
 
-def _always(*_: Column) -> bool:
-    return True
-
-
-# Not here: the kinds whose values are converted on their way, or tell only one by one whether they fit.
+# Beside PLAIN. Not here: the kinds whose values are converted on their way, or tell only one by one whether they fit.
 _TAKES: dict[Kind, Callable[[Column, Column], bool]] = {
     Kind.INTEGER: _within,
     Kind.FLOAT: lambda column, _: column.maximum is None,  # else what rounds to infinity must be found
     Kind.ENUM: lambda column, known: bool(known.labels) and set(known.labels) <= set(column.labels),
-} | dict.fromkeys(
-    (
-        Kind.BOOLEAN,
-        Kind.TEXT,
-        Kind.BYTES,
-        Kind.DATE,
-        Kind.TIME,
-        Kind.TIMETZ,
-        Kind.TIMESTAMP,
-        Kind.TIMESTAMPTZ,
-        Kind.INTERVAL,
-        Kind.UUID,
-    ),
-    _always,
-)
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from msgspec import UNSET
 from consumer.decode import Fields
 from consumer.errors import DecodeError
 from consumer.exact import exact
-from consumer.table import Column, Kind
+from consumer.table import PLAIN, Column, Kind
 
 # Text stays open to the kinds that the sink also takes spelt out, because its message is the better one. An int is not
 # made a float here: the sink refuses those that a float cannot hold.
@@ -44,19 +44,7 @@ _TYPES: dict[Kind, Any] = {
 # PostgreSQL's MAXDIM; https://www.postgresql.org/docs/current/arrays.html
 _MAX_DIMENSIONS = 6
 # What JSON says in one way only. An int where a float is wanted is one that a float cannot hold, perhaps.
-_EXACT = {
-    Kind.BOOLEAN,
-    Kind.INTEGER,
-    Kind.TEXT,
-    Kind.BYTES,
-    Kind.DATE,
-    Kind.TIME,
-    Kind.TIMETZ,
-    Kind.TIMESTAMP,
-    Kind.TIMESTAMPTZ,
-    Kind.INTERVAL,
-    Kind.UUID,
-}
+_EXACT = PLAIN | {Kind.INTEGER}
 # From this many records on, a batch tells which fields its producers always send; a few say too little.
 _ENOUGH_TO_LEARN = 100
 _SPELT = 100

@@ -587,7 +587,7 @@ where group_id = {group} order""",
     Defect(
         "what is known of values is believed whatever the column takes",
         "consumer/table.py",
-        "            and _TAKES[self.kind](self, known)\n",
+        " and _TAKES[self.kind](self, known)",
         "",
         f"{_SINK}::test_what_is_known_is_believed_only_as_far_as_the_column_takes_it",
     ),
