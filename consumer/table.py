@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
+
+if TYPE_CHECKING:
+    from consumer.vector import Vector
+
+Row = tuple[Any, ...]
 
 
 class Kind(StrEnum):
@@ -123,6 +128,32 @@ class Target:
     version: str | None = None
 
 
+class Deferred(Sequence[Row]):
+    """So many rows, made when somebody looks at one of them."""
+
+    def __init__(self, count: int, make: Callable[[], Sequence[Row]]) -> None:
+        self._count, self._make = count, make
+        self._rows: Sequence[Row] | None = None
+
+    def _made(self) -> Sequence[Row]:
+        if self._rows is None:
+            self._rows = self._make()
+        return self._rows
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._made())
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
+        return self._made()[index]
+
+
 @dataclass(slots=True)
 class TableRows:
     """Rows for one table, in record order, all with the same columns; what `Sink.apply` writes.
@@ -130,14 +161,16 @@ class TableRows:
     `ordinals[i]` is the index in its batch of the record that row i came from: ascending, repeated where a record has
     several rows. `deletes[i]` says that row i deletes its key (only its key columns count); None: no row does.
     `known[i]`: what each value of column i is known to be, by whoever made it; None, or nothing: to be looked at.
+    `vectors`: the same values by column, for sinks that write those; where they are, `rows` are made when asked for.
     """
 
     table: str
     columns: tuple[str, ...]
-    rows: list[tuple[Any, ...]]
-    ordinals: list[int]
+    rows: Sequence[Row]
+    ordinals: Sequence[int]
     deletes: list[bool] | None = None
     known: tuple[Column | None, ...] = ()
+    vectors: tuple[Vector, ...] = ()
 
     def only(self, places: Mapping[int, int]) -> TableRows:
         """The rows of these records, by ordinal, each with the ordinal given for it."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from consumer.table import Column
+from consumer.table import Column, Row
+
+if TYPE_CHECKING:
+    from consumer.vector import Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +18,14 @@ class Fields:
 
     A name that no record has may be left out of `names`. `sparse`: msgspec.UNSET stands where a record lacks a field;
     False: every record has every field in `names`. `known`: for each name, what all its values are sure to be; None, or
-    nothing at all, where that is not known.
+    nothing at all, where that is not known. `vectors`: the same by field; `rows` are then made when asked for.
     """
 
     names: tuple[str, ...]
-    rows: list[tuple[Any, ...]]
+    rows: Sequence[Row]
     sparse: bool = False
     known: tuple[Column | None, ...] = ()
+    vectors: tuple[Vector, ...] = ()
 
 
 class Decoder(Protocol):

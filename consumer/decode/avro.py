@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from msgspec import UNSET
 
 from consumer.decode import Fields
@@ -26,13 +27,18 @@ from consumer.decode.avro_known import known
 from consumer.decode.avro_resolution import resolve
 from consumer.decode.avro_schema import load
 from consumer.decode.avro_types import Map, Record, SchemaError, Type, Union
+from consumer.decode.avro_vectors import UnfitError, VectorReader
 from consumer.errors import ConfigError, DecodeError, FatalError
-from consumer.table import Column
+from consumer.table import Column, Deferred, Row
+from consumer.vector import Vector, joined
 
 # Confluent's wire format: a zero byte and the schema id, 4 bytes, big-endian.
 # https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format
 _HEADER_BYTES = 5
 _header = operator.itemgetter(slice(_HEADER_BYTES))
+# With fewer records it takes longer to read them as vectors. [measured: 8 fields, rows 2.2 us a record, vectors 0.2 ms
+# a batch and 0.2 us a record]
+_FEWEST = 200
 
 
 def open_avro(
@@ -74,12 +80,17 @@ class AvroDecoder:
     def rows(self, payloads: Sequence[bytes], fields: tuple[str, ...]) -> Fields:
         """These fields, as tuples. FatalError when the first payload of all is framed."""
         names, sparse = _common([self._schema], fields)
+        known = self._schema.known(names)
+        if vectors := self._schema.vectors(payloads, b"", names):
+            self._proven = True
+            rows: Sequence[Row] = Deferred(len(payloads), lambda: self._schema.rows(payloads, 0, names))
+            return Fields(names, rows, sparse, known, vectors)
         try:
             rows = self._schema.rows(payloads, 0, names)
         except DecodeError as error:
             raise self._explain(error, payloads) from None
         self._proven = self._proven or bool(rows)
-        return Fields(names, rows, sparse, self._schema.known(names))
+        return Fields(names, rows, sparse, known)
 
     def _explain(self, error: DecodeError, payloads: Sequence[bytes]) -> DecodeError | FatalError:
         if not self._looks_framed(payloads[0]):
@@ -121,14 +132,35 @@ class FramedAvroDecoder:
 
     def rows(self, payloads: Sequence[bytes], fields: tuple[str, ...]) -> Fields:
         """These fields, as tuples; sparse where the schemas of the batch differ in them."""
+        return self._alike(payloads, fields) or self._unlike(payloads, fields)
+
+    def _alike(self, payloads: Sequence[bytes], fields: tuple[str, ...]) -> Fields | None:
+        """Payloads that all have the schema of the first, as vectors; None if they are not, or cannot be."""
+        header = _header(payloads[0]) if payloads else b""
+        schema = self._schemas.get(_schema_id(header)) if header[:1] == b"\0" and len(header) == _HEADER_BYTES else None
+        if schema is None:
+            return None
+        names, sparse = _common([schema], fields)
+        if not (vectors := schema.vectors(payloads, header, names)):
+            return None
+        rows = Deferred(len(payloads), lambda: schema.rows(payloads, _HEADER_BYTES, names))
+        return Fields(names, rows, sparse, schema.known(names), vectors)
+
+    def _unlike(self, payloads: Sequence[bytes], fields: tuple[str, ...]) -> Fields:
         groups = self._groups(payloads)
         names, sparse = _common([schema for schema, _ in groups], fields)
-        rows: list[Any] = [None] * len(payloads)
-        for schema, at in groups:
-            _scatter(rows, at, schema.rows(_gather(payloads, at), _HEADER_BYTES, names))
-        return Fields(names, rows, sparse, groups[0][0].known(names) if len(groups) == 1 else ())
+        known = groups[0][0].known(names) if len(groups) == 1 else ()
 
-    def _groups(self, payloads: Sequence[bytes]) -> list[tuple[_Schema, Sequence[int]]]:
+        def make() -> list[Row]:
+            rows: list[Any] = [None] * len(payloads)
+            for schema, at in groups:
+                _scatter(rows, at, schema.rows(_gather(payloads, at), _HEADER_BYTES, names))
+            return rows
+
+        vectors = () if sparse else _vectors(groups, payloads, names)
+        return Fields(names, Deferred(len(payloads), make) if vectors else make(), sparse, known, vectors)
+
+    def _groups(self, payloads: Sequence[bytes]) -> list[_Group]:
         """Each schema with the indexes of its payloads."""
         headers = list(map(_header, payloads))
         schemas = {header: self._schema_of(header) for header in dict.fromkeys(headers)}
@@ -158,6 +190,7 @@ class _Schema:
         self._tree = tree
         self._values = value_reader(tree)
         self._rows: dict[tuple[str, ...], Reader] = {}
+        self._vectors: dict[tuple[str, ...], VectorReader | None] = {}
         self._known: dict[tuple[str, ...], tuple[Column | None, ...]] = {}
 
     def known(self, names: tuple[str, ...]) -> tuple[Column | None, ...]:
@@ -177,6 +210,24 @@ class _Schema:
             reader = self._rows[names] = row_reader(self._tree, names)
         return _read(reader, payloads, start)
 
+    def vectors(self, payloads: Sequence[bytes], frame: bytes, names: tuple[str, ...]) -> tuple[Vector, ...]:
+        """Of payloads that begin with `frame`. Nothing where they are few, or where they or the schema are not fit."""
+        if len(payloads) < _FEWEST:
+            return ()
+        if names not in self._vectors:
+            self._vectors[names] = self._vector_reader(names)
+        try:
+            reader = self._vectors[names]
+            return reader.read(payloads, frame) if reader else ()
+        except UnfitError:
+            return ()
+
+    def _vector_reader(self, names: tuple[str, ...]) -> VectorReader | None:
+        try:
+            return VectorReader(self._tree, names) if isinstance(self._tree, Record) else None
+        except UnfitError:
+            return None
+
     def reads(self, payload: bytes, start: int) -> bool:
         try:
             _read(self._values, [payload], start)
@@ -191,6 +242,9 @@ class _Schema:
         if not all(isinstance(value, dict) for value in values):
             raise DecodeError("a value without fields, where the mapping wants a record of named fields")
         return [tuple([value.get(name, UNSET) for name in names]) for value in values]
+
+
+_Group = tuple[_Schema, Sequence[int]]
 
 
 def _open(schema: Any, setting: str, reader: Any, reader_setting: str) -> _Schema:
@@ -226,6 +280,19 @@ def _common(schemas: Sequence[_Schema], fields: tuple[str, ...]) -> tuple[tuple[
     """Those of the fields that any of the schemas has, and whether another of them lacks one."""
     names = tuple(name for name in fields if any(found.names is None or name in found.names for found in schemas))
     return names, any(found.names is None or not found.names.issuperset(names) for found in schemas)
+
+
+def _vectors(groups: Sequence[_Group], payloads: Sequence[bytes], names: tuple[str, ...]) -> tuple[Vector, ...]:
+    """Those of all groups, if each of them has some, and they are alike."""
+    found = []
+    for schema, at in groups:
+        part = _gather(payloads, at)
+        found.append(schema.vectors(part, _header(part[0]), names))
+    if not found or not all(found):
+        return ()
+    places = [np.array(at) for _, at in groups]
+    whole = [joined(parts, places, len(payloads)) for parts in zip(*found, strict=True)]
+    return tuple(vector for vector in whole if vector) if all(whole) else ()
 
 
 def _gather(payloads: Sequence[bytes], at: Sequence[int]) -> Sequence[bytes]:

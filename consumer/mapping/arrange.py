@@ -33,8 +33,8 @@ class Arranger:
         Two rows of one key stay in their order: either they are in the same TableRows, or the one of the later is
         later. A row that deletes takes part with whatever columns there are, None in all that it does not give.
         """
-        finished: list[TableRows] = []
-        groups: dict[tuple[str, ...], TableRows] = {}
+        finished: list[list[Item]] = []
+        groups: dict[tuple[str, ...], list[Item]] = {}
         homes: dict[tuple[Any, ...], tuple[str, ...]] = {}
         for item in items:
             if self.key:
@@ -46,8 +46,8 @@ class Arranger:
                     finished += groups.values()
                     groups, homes = {}, {}
                 homes[mark] = item.names
-            _append(groups, self.table, item)
-        return [_trimmed(rows) for rows in (*finished, *groups.values())]
+            groups.setdefault(item.names, []).append(item)
+        return [_rows_of(self.table, group) for group in (*finished, *groups.values())]
 
     def _mark(self, item: Item) -> tuple[Any, ...]:
         row = dict(zip(item.names, item.values, strict=True))
@@ -76,17 +76,8 @@ def _padded(item: Item, names: tuple[str, ...]) -> Item:
     return Item(names, tuple(row.get(name) for name in names), item.ordinal, True) if row.keys() <= set(names) else item
 
 
-def _append(groups: dict[tuple[str, ...], TableRows], table: str, item: Item) -> None:
-    rows = groups.get(item.names)
-    if rows is None:
-        rows = groups[item.names] = TableRows(table, item.names, [], [], [])
-    rows.rows.append(item.values)
-    rows.ordinals.append(item.ordinal)
-    if rows.deletes is not None:
-        rows.deletes.append(item.delete)
-
-
-def _trimmed(rows: TableRows) -> TableRows:
-    if rows.deletes is not None and True not in rows.deletes:
-        rows.deletes = None
-    return rows
+def _rows_of(table: str, group: Sequence[Item]) -> TableRows:
+    deletes = [item.delete for item in group]
+    ordinals = [item.ordinal for item in group]
+    rows = [item.values for item in group]
+    return TableRows(table, group[0].names, rows, ordinals, deletes if True in deletes else None)

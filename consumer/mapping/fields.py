@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from msgspec import UNSET
 
-from consumer.decode import Decoder
+from consumer.decode import Decoder, Fields
 from consumer.errors import DecodeError, Failure, FatalError, MappingError, RecordError
 from consumer.mapping import Mapped
 from consumer.mapping.arrange import Arranger, Item, items_of
 from consumer.mapping.sources import Inputs, Source, constant, source
 from consumer.record import Message
-from consumer.table import Column, Kind, Mode, Table, TableRows, Target
+from consumer.table import Deferred, Kind, Mode, Row, Table, TableRows, Target
+from consumer.vector import vector_of
 
 OnNull = Literal["reject", "delete", "skip"]
-Known = tuple[Column | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,32 +117,34 @@ class FieldMapper:
         inputs = self._inputs(messages)
         if None in inputs.payloads:
             return self._with_nulls(inputs, ordinals)
-        names, rows, sparse, known = self._values(inputs)
-        if sparse:
-            return self._arranger.arrange(items_of(names, rows, ordinals))
-        return [TableRows(self._table.name, names, rows, list(ordinals), known=known)]
+        found = self._values(inputs)
+        if found.sparse:
+            return self._arranger.arrange(items_of(found.names, found.rows, ordinals))
+        return [TableRows(self._table.name, found.names, found.rows, ordinals, None, found.known, found.vectors)]
 
     def _inputs(self, messages: Sequence[Message]) -> Inputs:
         return Inputs(messages, self._value, self._key)
 
-    def _values(self, inputs: Inputs) -> tuple[tuple[str, ...], list[tuple[Any, ...]], bool, Known]:
-        """Columns, rows, whether UNSET stands in some, and what is known of the columns."""
-        names: tuple[str, ...] = ()
-        known: Known = ()
-        rows: list[tuple[Any, ...]] = [()] * len(inputs.messages)
-        sparse = False
+    def _values(self, inputs: Inputs) -> Fields:
+        """What goes into which column."""
+        found = Fields((), [()] * len(inputs.messages))
         if self._fields:
             fields = self._value.rows(inputs.payloads, tuple(self._columns))
-            names, rows, sparse = tuple(self._columns[name] for name in fields.names), fields.rows, fields.sparse
-            known = fields.known
+            found = replace(fields, names=tuple(self._columns[name] for name in fields.names))
         if self._rules.unknown == "reject":
             self._refuse_unknown(inputs)
-        if self._sources:
-            extras = [find(inputs) for find in self._sources.values()]
-            sparse = sparse or any(value is UNSET for values in extras for value in values)
-            rows = [(*row, *extra) for row, extra in zip(rows, zip(*extras, strict=True), strict=True)]
-            known = known and (*known, *(None for _ in extras))
-        return (*names, *self._sources), rows, sparse, known
+        return self._with_others(found, inputs) if self._sources else found
+
+    def _with_others(self, found: Fields, inputs: Inputs) -> Fields:
+        extras = [find(inputs) for find in self._sources.values()]
+        names = (*found.names, *self._sources)
+        known = found.known and (*found.known, *(None for _ in extras))
+        vectors = [vector for values in extras if (vector := vector_of(values))] if found.vectors else []
+        if found.vectors and len(vectors) == len(extras):
+            rows = Deferred(len(inputs.messages), lambda: _wider(found.rows, extras))
+            return Fields(names, rows, False, known, (*found.vectors, *vectors))
+        sparse = found.sparse or any(value is UNSET for values in extras for value in values)
+        return Fields(names, _wider(found.rows, extras), sparse, known)
 
     def _refuse_unknown(self, inputs: Inputs) -> None:
         for value in inputs.values:
@@ -165,8 +167,8 @@ class FieldMapper:
         return self._arranger.arrange(sorted(items, key=lambda item: item.ordinal))
 
     def _live(self, messages: Sequence[Message], ordinals: Sequence[int]) -> Iterable[Item]:
-        names, rows, *_ = self._values(self._inputs(messages))
-        return items_of(names, rows, ordinals)
+        found = self._values(self._inputs(messages))
+        return items_of(found.names, found.rows, ordinals)
 
     def _deleted(self, messages: Sequence[Message], ordinals: Sequence[int]) -> Iterable[Item]:
         """Rows of key and version: from the metadata that feeds these columns, else from the record's key."""
@@ -191,3 +193,7 @@ class FieldMapper:
         elif len(self._matched) == 1 and key is not None:
             return key
         raise MappingError(f"a null value deletes by its key, and the key does not tell {name}")
+
+
+def _wider(rows: Sequence[Row], extras: Sequence[Sequence[Any]]) -> list[Row]:
+    return [(*row, *extra) for row, extra in zip(rows, zip(*extras, strict=True), strict=True)]

@@ -10,6 +10,7 @@ import psycopg
 
 from consumer.errors import RejectedError
 from consumer.sinks.conversion import checked
+from consumer.sinks.postgres.binary import encoded
 from consumer.sinks.postgres.plan import Plan
 from consumer.table import Column, TableRows
 
@@ -20,6 +21,11 @@ _UNENCODABLE = (OverflowError, UnicodeEncodeError, struct.error, TypeError, Valu
 
 def copy(connection: psycopg.Connection[Any], plan: Plan, rows: TableRows, numbers: Sequence[int]) -> None:
     """Send the rows, under these numbers where it is into a stage. Raises RejectedError, FatalError, psycopg.Error."""
+    ready = encoded(plan, rows.vectors, numbers) if rows.vectors and rows.deletes is None else None
+    if ready is not None:
+        with connection.cursor() as cursor, cursor.copy(plan.copy) as channel:
+            channel.write(ready)
+        return
     try:
         with connection.cursor() as cursor, cursor.copy(plan.copy) as channel:
             channel.set_types(plan.wire)

@@ -169,7 +169,7 @@ def payloads(schema: Any) -> st.SearchStrategy[bytes]:
         limit, size = 10 ** schema["precision"] - 1, schema.get("size", 13)
         data = st.integers(-limit, limit).map(lambda value: value.to_bytes(size, "big", signed=True))
         return data if kind == "fixed" else data.map(text)
-    if logical == "uuid":
+    if logical == "uuid" and kind == "string":
         return st.integers(0, 2**128 - 1).map(lambda value: text(str(uuid.UUID(int=value)).encode()))
     if kind == "record":
         return st.tuples(*(payloads(field["type"]) for field in schema["fields"])).map(b"".join)
