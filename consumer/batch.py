@@ -20,11 +20,15 @@ from consumer.record import Message
 
 @dataclass(frozen=True, slots=True)
 class BatchPolicy:
-    """When a batch is closed: by whichever bound is reached first. A record above `max_bytes` is a batch of its own."""
+    """When a batch is closed: by whichever bound is reached first. A record above `max_bytes` is a batch of its own.
 
-    max_records: int = 5000
+    `ready_records` are enough for a writer that has nothing to do; while it is busy, the batch grows on.
+    """
+
+    max_records: int = 20_000
     max_bytes: int = 8 * 1024 * 1024
     max_wait_ms: int = 500
+    ready_records: int = 5000
 
 
 class Prepared(Protocol):
@@ -155,7 +159,9 @@ class Collector:
         return counts
 
     def take(self, now: float) -> Batch | None:
-        """The next closed batch, if there is one."""
+        """The next batch for a writer that has nothing to do, if one is closed or may be."""
+        if not self._closed and self.ready:
+            self.close("ready")
         if not self._closed and self.wait(now) == 0:
             self.close("wait")
         return self._closed.popleft() if self._closed else None
@@ -179,9 +185,18 @@ class Collector:
         return bool(self._closed)
 
     @property
+    def ready(self) -> bool:
+        """Whether the open batch is large enough to be written."""
+        return len(self._open.messages) >= self._policy.ready_records
+
+    @property
     def room(self) -> int:
-        """How many records the open batch still takes: by its bytes only an estimate from those read lately."""
-        records = self._policy.max_records - len(self._open.messages)
+        """How many records to ask for: those until the open batch is ready, then as many again until it is full.
+
+        By its bytes only an estimate from those read lately.
+        """
+        there, ready = len(self._open.messages), self._policy.ready_records
+        records = min(self._policy.max_records - there, ready - there if there < ready else ready)
         if self._average:
             records = min(records, int((self._policy.max_bytes - self._open.size) / self._average) + 1)
         return max(1, records)

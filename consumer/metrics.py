@@ -65,7 +65,9 @@ CATALOGUE: tuple[MetricSpec, ...] = (
     MetricSpec("rows_affected", "counter", ("table",), "Rows sent to a table, and committed."),
     MetricSpec("batch_records", "histogram", (), "Records of a committed batch.", _RECORDS),
     MetricSpec("batch_bytes", "histogram", (), "Bytes of values of a committed batch.", _BYTES),
-    MetricSpec("batches_closed", "counter", ("trigger",), "Batches by what closed them: records, bytes, wait, drain."),
+    MetricSpec(
+        "batches_closed", "counter", ("trigger",), "Batches by what closed them: ready, records, bytes, wait, drain."
+    ),
     MetricSpec("stage_seconds", "histogram", ("stage",), "Seconds of a batch by stage: map, write, isolate.", _SECONDS),
     MetricSpec("write_duration_seconds", "histogram", ("outcome",), "Seconds of one try to write or claim.", _SECONDS),
     MetricSpec(

@@ -126,7 +126,7 @@ class Operations:
 
 def policy_of(batch: BatchSettings) -> BatchPolicy:
     """The bounds, as the loop takes them."""
-    return BatchPolicy(batch.max_records, batch.max_bytes, batch.max_wait_ms)
+    return BatchPolicy(batch.max_records, batch.max_bytes, batch.max_wait_ms, batch.ready_records)
 
 
 def _named(names: Sequence[str] | frozenset[str] | set[str]) -> str:

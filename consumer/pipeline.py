@@ -233,8 +233,9 @@ class Pipeline:
             self._source.pause(paused)
 
     def _patience(self, now: float) -> float:
-        """How long a poll may take: not beyond the open batch's time, and short while partitions wait for a claim."""
-        if self._job and not self._job.batch:
+        """How long a poll may take: not beyond the open batch's time, and short while something waits for the writer:
+        partitions for a claim, or enough records."""
+        if self._job and (not self._job.batch or self._collector.ready):
             return _SHORT_POLL_SECONDS
         due = self._collector.wait(now)
         busy = self._job or self._holds or now < self._write_backoff.until

@@ -49,6 +49,24 @@ def test_the_trigger_is_the_bound_that_was_reached_first() -> None:
     assert (first.trigger, len(first.messages)) == ("bytes", 1)
 
 
+def test_a_batch_is_taken_once_it_is_ready_and_grows_until_then() -> None:
+    """A writer that is busy takes nothing: what comes meanwhile is one batch, up to its bounds."""
+    made = collector(BatchPolicy(max_records=5, ready_records=2))
+    assert made.room == 2
+    made.add([record(0, 0)], now=0)
+    assert (made.ready, made.room, made.take(0)) == (False, 1, None)
+    made.add([record(0, 1)], now=0)
+    assert (made.ready, made.room, made.waiting) == (True, 2, False)
+    made.add([record(0, 2), record(0, 3)], now=0)
+    assert (made.room, made.waiting) == (1, False)
+    batch = made.take(0)
+    assert batch is not None
+    assert (batch.trigger, len(batch.messages)) == ("ready", 4)
+    made.add([record(0, n) for n in range(4, 9)], now=0)
+    assert made.waiting
+    assert made.take(0).trigger == "records"  # type: ignore[union-attr]
+
+
 def test_a_record_above_the_bytes_is_a_batch_of_its_own() -> None:
     """It is neither lost nor does it drag others along."""
     made = collector(BatchPolicy(max_bytes=10))
@@ -91,12 +109,12 @@ def test_records_that_were_committed_already_leave_a_batch_that_is_tried_again()
 polls = st.lists(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 30)), max_size=12), max_size=12)
 
 
-@given(polls, st.integers(1, 7), st.integers(1, 60))
+@given(polls, st.integers(1, 7), st.integers(1, 60), st.integers(1, 9))
 def test_batches_are_a_bounded_partition_of_what_was_read(
-    sizes: list[list[tuple[int, int]]], max_records: int, max_bytes: int
+    sizes: list[list[tuple[int, int]]], max_records: int, max_bytes: int, ready: int
 ) -> None:
     """Every record once, in order, each batch within both bounds and joined to the one before."""
-    made = Collector(BatchPolicy(max_records, max_bytes, 0))
+    made = Collector(BatchPolicy(max_records, max_bytes, 0, ready))
     made.start({A: 0, B: 0})
     offsets = [0, 0]
     read: list[MemoryMessage] = []

@@ -73,7 +73,7 @@ def test_the_smallest_file_gets_every_default(tmp_path: Path) -> None:
         "kafka: {bootstrap.servers: x, group.id: g}\ntopics: [t]\nformat: json\nsink: {dsn: 'sqlite:///x.db'}\n"
     )
     settings = load(file)
-    assert (settings.batch.max_records, settings.delivery, settings.format.type) == (5000, "exactly_once", "json")
+    assert (settings.batch.max_records, settings.delivery, settings.format.type) == (20_000, "exactly_once", "json")
 
 
 @pytest.mark.parametrize(

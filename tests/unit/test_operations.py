@@ -115,14 +115,14 @@ def test_a_change_is_taken_logged_counted_and_shown() -> None:
     daemon = Daemon()
     assert daemon.steering.news() is False
     answer = daemon.operations.change([("batch.max_records", "100"), ("batch.max_bytes", "1MiB")])
-    assert answer == "batch.max_records: 5000 -> 100; batch.max_bytes: 8388608 -> 1048576"
+    assert answer == "batch.max_records: 20000 -> 100; batch.max_bytes: 8388608 -> 1048576"
     assert (daemon.steering.policy.max_records, daemon.steering.policy.max_bytes) == (100, 1048576)
     assert daemon.steering.news() is True
     status = daemon.operations.status()
-    assert status["changed"]["batch.max_records"] == {"configured": 5000, "now": 100}
+    assert status["changed"]["batch.max_records"] == {"configured": 20000, "now": 100}
     assert status["configuration"]["batch"]["max_records"] == 100
     assert daemon.metrics.value("config_changes", outcome="set") == 2
-    assert daemon.events()[0] == "setting_changed batch.max_records: 5000 -> 100, by set"
+    assert daemon.events()[0] == "setting_changed batch.max_records: 20000 -> 100, by set"
     assert daemon.operations.change([("batch.max_records", "100")]).startswith("nothing to change")
 
 
@@ -158,7 +158,7 @@ def test_a_file_that_is_read_again_changes_what_can_be_and_tells_the_rest() -> N
     assert (status["changed"], status["needs_restart"]) == ({}, ["topics", "start"])
     assert daemon.metrics.value("config_changes", outcome="reload") == 2
     assert daemon.events()[-1].startswith(
-        "reloaded changed: batch.max_records: 5000 -> 10, batch.max_wait_ms: 7 -> 500"
+        "reloaded changed: batch.max_records: 20000 -> 10, batch.max_wait_ms: 7 -> 500"
     )
 
 
