@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,10 +107,12 @@ def configuration(lab: Lab, form: str, dsn: str) -> dict[str, Any]:
     }
 
 
-def into_postgres(lab: Lab, form: str) -> Measured:
-    """The whole topic into PostgreSQL, timed by the commits that the server noted."""
+def into_postgres(lab: Lab, form: str, batch: Mapping[str, int] | None = None) -> Measured:
+    """The whole topic into PostgreSQL, timed by the commits that the server noted. `batch`: other bounds than 5,000."""
     lab.empty(checked=form in PERIODS)
     config = configuration(lab, form, lab.dsn)
+    if batch is not None:
+        config["batch"] = dict(batch)
     count = _WRITTEN.format(config["kafka"]["group.id"])
     with psycopg.connect(lab.dsn, autocommit=True) as connection:
 
