@@ -3,7 +3,6 @@
 from consumer import __version__
 
 project = "microbatch"
-author = "the authors of microbatch"
 version = release = __version__
 
 # The sources are those of the whole repository, so that one link works in both: on the site and beside the file.
@@ -14,8 +13,6 @@ html_extra_path = ["start"]  # an index.html at the top, which leads to the firs
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 myst_heading_anchors = 3  # the anchors that headings have on GitHub
-myst_enable_extensions = ["attrs_inline"]
-suppress_warnings = ["myst.header"]
 
 nitpicky = True
 # There is no network while the site is built: what the standard library says of itself is not linked.
@@ -26,7 +23,8 @@ autodoc_default_options = {"members": True, "exclude-members": "__init__, __new_
 autodoc_typehints_format = "short"
 default_role = "code"  # docstrings write code as Markdown does
 
+highlight_language = "text"
 html_theme = "furo"
 html_title = "microbatch"
 html_copy_source = False
-html_show_sphinx = False
+html_show_sphinx = html_show_copyright = False

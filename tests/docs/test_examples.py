@@ -22,7 +22,11 @@ topics: [orders]
 format: json
 sink: {dsn: "${DATABASE_URL}"}
 """
-_ENVIRONMENT = {"DATABASE_URL": "postgresql://localhost/shop", "KAFKA_BOOTSTRAP_SERVERS": "kafka:9092", "ADMIN_TOKEN": "t" * 16}
+_ENVIRONMENT = {
+    "DATABASE_URL": "postgresql://localhost/shop",
+    "KAFKA_BOOTSTRAP_SERVERS": "k:9092",
+    "ADMIN_TOKEN": "t" * 16,
+}
 _TEST = re.compile(r"\[`?(test_\w+)`?\]\(([^)]+\.py)\)")
 _TARGET = re.compile(r"^([a-z-]+):", re.MULTILINE)
 

@@ -100,6 +100,7 @@ def follow(terminal: Terminal, commands: str, expected: str) -> None:
         raise
 
 
+@pytest.mark.timeout(300)  # some twenty commands, each a process, and a session that must expire
 def test_every_command_does_what_the_tutorial_shows(terminal: Terminal, tmp_path: Path) -> None:
     """From nothing to replayed dead letters and a killed daemon; under names of its own, on any port."""
     name = f"orders_{uuid.uuid4().hex[:8]}"
