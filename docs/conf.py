@@ -15,8 +15,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 myst_heading_anchors = 3  # the anchors that headings have on GitHub
 
 nitpicky = True
-# There is no network while the site is built: what the standard library says of itself is not linked. Nor are aliases of
-# types, which have no module in front.
+# There is no network while the site is built: what the standard library says of itself is not linked. Nor are aliases
+# of types, which have no module in front.
 nitpick_ignore_regex = [("py:.*", r"(collections|datetime|typing|enum)\..*|[A-Z]\w+")]
 
 autodoc_member_order = "bysource"
