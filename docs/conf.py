@@ -9,6 +9,7 @@ version = release = __version__
 include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**.md", "deploy/*.md"]
 exclude_patterns = [".*", "build", "consumer", "schemas", "tests"]
 root_doc = "docs/index"
+linkcheck_ignore = [r"http://(127\.|10\.|localhost)"]  # examples
 html_extra_path = ["start"]  # an index.html at the top, which leads to the first page
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,9 @@ from ruamel.yaml import YAML
 
 from consumer.cli import app
 from consumer.config import Settings, parse
+from consumer.config.showing import settings_table
 from tests.docs import ROOT, Block, blocks, pages
+from tests.docs.tables import metrics_table
 
 _SMALLEST = """
 kafka: {bootstrap.servers: localhost:9092, group.id: orders}
@@ -28,10 +33,14 @@ _ENVIRONMENT = {
     "ADMIN_TOKEN": "t" * 16,
 }
 _TEST = re.compile(r"\[`?(test_\w+)`?\]\(([^)]+\.py)\)")
+_SETTING = re.compile(r"(?:format|batch|sink|dead_letter|retry|admin)\.\w+(?::.*)?")
+_METRIC = re.compile(r"microbatch_\w+(?:\{.*\})?")
+_TABLES = {"microbatch_offsets", "microbatch_dead_letters"}
 _TARGET = re.compile(r"^([a-z-]+):", re.MULTILINE)
 
 
 def shown() -> list[Block]:
+    """All that is code, of all pages."""
     return [block for page in pages() for block in blocks(page)]
 
 
@@ -52,6 +61,7 @@ def lines(program: str) -> Iterator[Any]:
 
 
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """The settings of both, those of `above` where both have some."""
     deeper = {name for name in below.keys() & above.keys() if isinstance(below[name], dict) and above[name]}
     return below | above | {name: merged(below[name], above[name]) for name in deeper if isinstance(above[name], dict)}
 
@@ -81,6 +91,32 @@ def test_targets_of_make_exist(words: list[str]) -> None:
     """`make` knows each that is shown."""
     known = set(_TARGET.findall((ROOT / "Makefile").read_text()))
     assert {word for word in words if "=" not in word} <= known
+
+
+def test_the_transform_makes_what_is_shown(tmp_path: Path) -> None:
+    """The module of the page on transforms, called as the page calls it."""
+    module, call, output = [block for block in blocks(ROOT / "docs/how-to/transform.md") if block.language != "yaml"][
+        :3
+    ]
+    file = tmp_path / module.text.split()[1]
+    file.parent.mkdir()
+    file.write_text(module.text)
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    said = subprocess.run(
+        [sys.executable, "-c", call.text], env=environment, check=True, capture_output=True, text=True
+    )
+    assert said.stdout == output.text
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_settings_and_metrics_that_are_named_exist(page: Path) -> None:
+    """What stands in code as the name of a setting or of a metric is one."""
+    code = set(re.findall(r"`([^`\n]+)`", page.read_text()))
+    settings = {name.replace("<name>.", "") for name in re.findall(r"^\| `([^`]+)`", settings_table(), re.MULTILINE)}
+    metrics = set(re.findall(r"`(\w+)`", metrics_table()))
+    named = {name.partition(":")[0] for name in code if re.fullmatch(_SETTING, name)}
+    counted = {name.partition("{")[0] for name in code if re.fullmatch(_METRIC, name)}
+    assert (named - settings, counted - metrics - _TABLES) == (set(), set())
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
