@@ -7,9 +7,10 @@ INPUTS ?= 3000000
 # What the container image is built with: the same pins, without what only development needs.
 IMAGE := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
   -c requirements.txt
+SPHINX := $(VENV)/bin/python -m sphinx --quiet --fail-on-warning --keep-going -c docs -d build/doctrees -b
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help install demo test faults campaign fuzz mutants bench bench-memory lint docs lock clean
+.PHONY: help install demo test faults campaign fuzz mutants bench bench-memory lint docs links lock clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,9 +55,13 @@ lint: install ## style, types and layers
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-docs: install ## the tables of the README, and the boards of Grafana, made from the code
+docs: install ## the reference and the boards of Grafana, made from the code, and the site, into build/docs
 	$(VENV)/bin/python -m tests.docs
 	$(VENV)/bin/python -m tests.boards
+	$(SPHINX) html . build/docs
+
+links: install ## ask every address that the documentation links to outside of it (needs a network)
+	$(SPHINX) linkcheck . build/links
 
 lock: ## pin the newest allowed versions again
 	$(VENV)/bin/uv pip compile --quiet --upgrade --extra dev --universal --python-version 3.11 --generate-hashes \

@@ -134,7 +134,7 @@ def change(
     config: Config,
     settings: Annotated[list[str], typer.Argument(help="such as batch.max_records=1000", metavar="SETTING=VALUE...")],
 ) -> None:
-    """Change bounds of batches of the running daemon: batch.max_records, batch.max_bytes, batch.max_wait_ms."""
+    """Change bounds of batches of the running daemon: whichever settings of `batch`."""
     from consumer import control
     from consumer.config import load
 

@@ -114,7 +114,7 @@ def _why(made: Dashboard) -> Dashboard:
         .with_panel(
             lines(
                 "By reason",
-                "A SQLSTATE, or the class of the error; the README says what each SQLSTATE means.",
+                "A SQLSTATE, or the class of the error; docs/reference/errors.md says what each SQLSTATE means.",
                 "cps",
                 (f"sum by (reason) ({_LETTERS_RATE})", "{{reason}}"),
                 stacked=True,

@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 
 import psycopg
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.faults.waiting import until
@@ -102,3 +102,32 @@ admin: {{enabled: false}}
         finally:
             daemon.send_signal(signal.SIGTERM)
         assert daemon.wait(30) == 0
+
+
+def test_it_goes_on_where_another_consumer_of_the_group_has_committed(kafka: str, dsn: str, tmp_path: Path) -> None:
+    """Without an offset in the database Kafka's counts, whatever `start` says: so a group can be taken over."""
+    topic, partition = f"taken_{uuid.uuid4().hex[:8]}", 0
+    admin = AdminClient({"bootstrap.servers": kafka})  # held: its futures die with it
+    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result()
+    produce(kafka, topic, 0, 100)
+    former = Consumer({"bootstrap.servers": kafka, "group.id": f"connect-{topic}"})
+    former.commit(offsets=[TopicPartition(topic, partition, 60)], asynchronous=False)
+    former.close()
+    config = tmp_path / "config.yaml"
+    config.write_text(f"""
+kafka: {{bootstrap.servers: "{kafka}", group.id: connect-{topic}}}
+topics: [{topic}]
+start: latest
+format: json
+sink: {{dsn: "${{TEST_DSN}}"}}
+admin: {{enabled: false}}
+""")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(f"create table {topic} (id bigint, name text)")
+        daemon = start(config, dsn)
+        try:
+            wait_for_rows(connection, topic, 40)
+        finally:
+            daemon.terminate()
+        assert daemon.wait(30) == 0
+        assert connection.execute(f"select min(id), count(*) from {topic}").fetchone() == (60, 40)

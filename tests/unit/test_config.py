@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ruamel.yaml import YAML
 
 from consumer.config import AvroFormat, Settings, load, parse
 from consumer.config.model import METADATA
@@ -370,24 +368,6 @@ def test_the_schema_names_every_setting_and_refuses_others() -> None:
     assert all(part["additionalProperties"] is False for part in [schema, *models])
     words = [part.get("enum") for part in schema["properties"]["format"]["anyOf"]]
     assert ["json", "avro", "raw"] in words
-
-
-def examples() -> list[str]:
-    """The README's configurations, smallest and larger."""
-    found: list[str] = []
-    for line in (ROOT / "README.md").read_text().splitlines():
-        if line.strip().startswith("kafka:"):
-            found.append("")
-        if found and not found[-1].endswith("\0"):
-            found[-1] += f"{line}\n" if line.strip() and line.strip() not in ("EOF", "```") else "\0"
-    return [textwrap.dedent(example.rstrip("\0")) for example in found]
-
-
-@pytest.mark.parametrize("example", examples())
-def test_the_examples_of_the_readme_are_valid(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the README shows can be copied."""
-    monkeypatch.setenv("DATABASE_URL", "sqlite:///x.db")
-    assert isinstance(parse(YAML(typ="safe", pure=True).load(example), ROOT), Settings)
 
 
 JSON = st.recursive(
