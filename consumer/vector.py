@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
@@ -25,7 +25,8 @@ Group = tuple[int, Array | slice]
 @dataclass(frozen=True, slots=True)
 class Numbers:
     """A column of values that are numbers: INTEGER int64; FLOAT float64; BOOLEAN uint8, 0 or 1; DATE int64, days since
-    1970; TIME, TIMESTAMP, TIMESTAMPTZ int64, microseconds since midnight or 1970.
+    1970; TIME, TIMESTAMP, TIMESTAMPTZ int64, microseconds since midnight or 1970; DECIMAL int64, of at most 18 digits,
+    of which `scale` stand behind the point.
 
     `present`: False where the value is null, whatever stands there; None: no value is null.
     """
@@ -33,6 +34,7 @@ class Numbers:
     kind: Kind
     values: Array
     present: Array | None = None
+    scale: int = 0
 
 
 @dataclass(frozen=True)
@@ -106,14 +108,14 @@ def vector_of(values: Sequence[Any]) -> Vector | None:
 def spread(vector: Vector, present: Array) -> Vector:
     """The values at the places where `present` is True, and null elsewhere."""
     if isinstance(vector, Numbers):
-        return Numbers(vector.kind, _spread(vector.values, present), present)
+        return replace(vector, values=_spread(vector.values, present), present=present)
     return Spans(vector.kind, vector.data, _spread(vector.starts, present), _spread(vector.sizes, present), present)
 
 
 def joined(parts: Sequence[Vector], places: Sequence[Array], count: int) -> Vector | None:
     """One vector of `count` values from parts, whose values go to these places; None if they differ in kind."""
     kind = parts[0].kind
-    if any(part.kind is not kind for part in parts):
+    if any(part.kind is not kind for part in parts) or len(scales := set(map(_scale, parts))) > 1:
         return None
     present = np.ones(count, np.bool_)
     for part, at in zip(parts, places, strict=True):
@@ -121,12 +123,16 @@ def joined(parts: Sequence[Vector], places: Sequence[Array], count: int) -> Vect
             present[at] = part.present
     nulls = None if present.all() else present
     if numbers := [part.values for part in parts if isinstance(part, Numbers)]:
-        return Numbers(kind, _placed(numbers, places, count), nulls)
+        return Numbers(kind, _placed(numbers, places, count), nulls, scales.pop())
     spans = [part for part in parts if isinstance(part, Spans)]
     begins = accumulate([len(part.data) for part in spans], initial=0)
     starts = _placed([part.starts + begin for part, begin in zip(spans, begins, strict=False)], places, count)
     sizes = _placed([part.sizes for part in spans], places, count)
     return Spans(kind, b"".join([part.data for part in spans]), starts, sizes, nulls)
+
+
+def _scale(part: Vector) -> int:
+    return part.scale if isinstance(part, Numbers) else 0
 
 
 def _spread(values: Array, present: Array) -> Array:

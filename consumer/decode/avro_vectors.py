@@ -49,6 +49,9 @@ _TIMES: dict[str, tuple[Kind, int, int, int]] = {
     "local-timestamp-millis": (Kind.TIMESTAMP, 1000, _FIRST, _LAST),
     "local-timestamp-micros": (Kind.TIMESTAMP, 1, _FIRST, _LAST),
 }
+_WORD = 8
+# What fits into 64 bits, however the digits behind the point are grouped.
+_MOST_DIGITS, _MOST_SCALE = 18, 16
 _UUID_TEXT, _UUID_BYTES = 36, 16
 _DASHES = [8, 13, 18, 23]
 _DIGITS = np.setdiff1d(np.arange(_UUID_TEXT), _DASHES)
@@ -213,12 +216,16 @@ def _spans(part: Primitive) -> Step:
     return step
 
 
-def _finisher(logical: Logical | None) -> Callable[[Spans], Spans]:
-    if logical is None:
-        return lambda spans: spans
-    if logical.name == "uuid":
-        return _uuid
-    raise UnfitError
+def _finisher(logical: Logical | None) -> Callable[[Spans], Vector]:
+    match logical:
+        case None:
+            return lambda spans: spans
+        case Logical(name="uuid"):
+            return _uuid
+        case Logical(name="decimal", scale=scale) if scale <= _MOST_SCALE:
+            return partial(_decimal, min(logical.precision, _MOST_DIGITS), scale)
+        case _:
+            raise UnfitError
 
 
 def _require_text(spans: Spans) -> None:
@@ -241,14 +248,27 @@ def _uuid(spans: Spans) -> Spans:
     return Spans(Kind.UUID, octets.tobytes(), starts, np.full(len(text), _UUID_BYTES))
 
 
+def _decimal(digits: int, scale: int, spans: Spans) -> Numbers:
+    """From big-endian two's complement of any size, as long as the number has 64 bits."""
+    values = np.zeros(len(spans.starts), np.int64)
+    for size, places in spans.groups:
+        octets = items(spans.data, f"V{size}")[spans.starts[places]].view(np.uint8).reshape(-1, size)
+        found = octets[:, max(0, size - _WORD)].astype(np.int8).astype(np.int64)
+        _require((octets[:, : max(0, size - _WORD)] == (found < 0).astype(np.uint8)[:, None] * 255).all())
+        for at in range(max(0, size - _WORD) + 1, size):
+            found = (found << 8) | octets[:, at]
+        values[places] = found
+    _require((np.abs(values) < 10**digits).all() and (values != np.iinfo(np.int64).min).all())
+    return Numbers(Kind.DECIMAL, values, None, scale)
+
+
 def _fixed(part: Fixed) -> Step:
-    named = part.logical.name if part.logical else ""
-    if named not in ("", "uuid"):
-        raise UnfitError
-    kind = Kind.UUID if named else Kind.BYTES
+    is_uuid = part.logical is not None and part.logical.name == "uuid"
+    kind = Kind.UUID if is_uuid else Kind.BYTES
+    finish = _finisher(None if is_uuid else part.logical)
 
     def step(source: _Bytes, at: Array) -> tuple[Vector, Array]:
-        return Spans(kind, source.data, at, np.full(len(at), part.size)), at + part.size
+        return finish(Spans(kind, source.data, at, np.full(len(at), part.size))), at + part.size
 
     return step
 

@@ -37,6 +37,7 @@ COLUMNS = {
     "local-timestamp-millis": ["timestamp", "timestamptz"],
     "local-timestamp-micros": ["timestamp"],
     "uuid": ["uuid", "text"],
+    "decimal": ["numeric", "numeric(20,3)", "numeric(9,2) not null", "numeric(12,1)", "text", "integer"],
 }
 
 

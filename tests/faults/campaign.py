@@ -21,7 +21,7 @@ from functools import partial
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.faults.group import Group, Member, Services, shuffled
-from tests.faults.load import BAD_SHARE, Ledger, Load
+from tests.faults.load import BAD_SHARE, SCHEMA, Ledger, Load, as_avro
 from tests.faults.member import BATCH_POINTS, CLAIM_POINTS
 from tests.faults.rounds import SEED
 from tests.faults.waiting import until
@@ -57,16 +57,20 @@ def run(
 ) -> Counter[str]:
     """Do `faults` to one group for each of `protocols`, all reading one topic. Returns how many of which kind.
 
+    Records are Avro, which is read and written as vectors, but for the batches with a bad one.
     `patience`: seconds for writing what is left when nothing more is produced. Raises AssertionError when a table
     differs from the ledger.
     """
     topic = create_topic(services)
     share = BAD_SHARE if defect == "none" else 0.0  # a defect is found by its rows
+    settings = {"format": {"type": "avro", "schema": str(SCHEMA)}}
     groups = [
-        Group(services, f"{topic}_{number}", topic, PARTITIONS, protocol, defect=defect, static=static)
+        Group(
+            services, f"{topic}_{number}", topic, PARTITIONS, protocol, defect=defect, static=static, settings=settings
+        )
         for number, protocol in enumerate(protocols)
     ]
-    with history(*groups), Load(services.bootstrap, topic, PARTITIONS, RATE, share) as load:
+    with history(*groups), Load(services.bootstrap, topic, PARTITIONS, RATE, share, encode=as_avro) as load:
         suffer(load, [(group, partial(_faults, faults, group)) for group in groups], patience=patience)
         sys.stdout.write(_report(groups, load.ledger))
     return sum((group.counts for group in groups), Counter())

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import fastavro
 import psycopg
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from psycopg import sql
@@ -23,7 +26,23 @@ BAD_SHARE = 0.01
 COLUMNS = "partition int, seq bigint, id bigint check (id >= 0), once text unique, pad text"
 FAULTS = ("decode", "check", "unique")
 
+SCHEMA = Path(__file__).parent / "load.avsc"
+_parsed = fastavro.schema.load_schema(SCHEMA)
+
 Letter = tuple[int, int, bytes]  # partition, offset, value
+Encoder = Callable[[dict[str, Any]], bytes]
+
+
+def as_json(value: dict[str, Any]) -> bytes:
+    """The value as JSON."""
+    return json.dumps(value).encode()
+
+
+def as_avro(value: dict[str, Any]) -> bytes:
+    """The value as Avro, without a frame."""
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, _parsed, value)
+    return out.getvalue()
 
 
 @dataclass
@@ -112,12 +131,14 @@ def published(bootstrap: str, topic: str, group: str) -> list[Letter]:
     ]
 
 
-def record(partition: int, seq: int, number: int, fault: str | None = None, pad: str = _PAD) -> bytes:
+def record(
+    partition: int, seq: int, number: int, fault: str | None = None, pad: str = _PAD, encode: Encoder = as_json
+) -> bytes:
     """The value of a record: a good one, or one with a fault. The first of a partition must be good."""
     once = str(partition) if seq == 0 or fault == "unique" else None
     key = -number - 1 if fault == "check" else number
-    value = json.dumps({"id": key, "partition": partition, "seq": seq, "once": once, "pad": pad})
-    return value.encode()[: -1 if fault == "decode" else None]
+    value = encode({"id": key, "partition": partition, "seq": seq, "once": once, "pad": pad})
+    return value[: -1 if fault == "decode" else None]
 
 
 class Load:
@@ -127,10 +148,17 @@ class Load:
     """
 
     def __init__(
-        self, bootstrap: str, topic: str, partitions: int, rate: int, share: float = BAD_SHARE, pad: str = _PAD
+        self,
+        bootstrap: str,
+        topic: str,
+        partitions: int,
+        rate: int,
+        share: float = BAD_SHARE,
+        pad: str = _PAD,
+        encode: Encoder = as_json,
     ) -> None:
         self.ledger = Ledger()
-        self._topic, self._rate, self._share, self._pad = topic, rate, share, pad
+        self._topic, self._rate, self._share, self._pad, self._encode = topic, rate, share, pad, encode
         # A record is not given up as long as its broker may come back.
         settings: dict[str, Any] = {"bootstrap.servers": bootstrap, "linger.ms": 5, "log_level": 0}
         # With several requests in flight the client doubles records when a broker starts again (librdkafka #4953).
@@ -163,7 +191,8 @@ class Load:
             partition = self._count % len(self._next)
             seq = self._next[partition]
             bad = seq > 0 and self._random.random() < self._share
-            value = record(partition, seq, self._count, self._random.choice(FAULTS) if bad else None, self._pad)
+            fault = self._random.choice(FAULTS) if bad else None
+            value = record(partition, seq, self._count, fault, self._pad, self._encode)
             delivered = self._delivered((partition, seq, self._count), value if bad else None)
             while True:
                 try:

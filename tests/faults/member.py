@@ -18,6 +18,7 @@ from psycopg.copy import LibpqWriter
 
 from consumer import logs
 from consumer.config import load
+from consumer.decode import avro
 from consumer.errors import TopicPartition
 from consumer.run import run_daemon
 from consumer.sinks import Claim, Fence, Isolated, Position
@@ -135,6 +136,7 @@ def main() -> None:
     orders = Orders(Path(os.environ["ORDERS"]))
     defect = DEFECTS[os.environ["DEFECT"]]
     trap_copy(orders)
+    avro._FEWEST = 1  # batches are small here, and are to go the way of large ones
     run_daemon(
         load(Path(sys.argv[1])),
         on_progress=lambda _: orders.reach("before_kafka_commit"),

@@ -34,6 +34,9 @@ _TRANSACTIONS = "tests/contract/test_postgres_transactions.py"
 _ACCOUNTING = "tests/property/test_accounting.py"
 _TOPIC = "consumer/deadletter/__init__.py"
 
+_DAMAGE = "tests/property/test_vectors.py::test_damaged_payloads_are_left_to_the_rows"
+_ALIKE = "tests/contract/test_postgres_vectors.py::test_vectors_and_rows_end_alike"
+
 DEFECTS = (
     Defect(
         "offsets are committed before the rows are written",
@@ -612,5 +615,33 @@ where group_id = {group} order""",
         "        letters.reread(connection, self._group, positions)\n",
         "",
         f"{_LETTERS}::test_a_reset_discards_what_is_read_again",
+    ),
+    Defect(
+        "vectors are taken from payloads that go on behind their record",
+        "consumer/decode/avro_vectors.py",
+        "        _require((at == ends).all())\n",
+        "",
+        _DAMAGE,
+    ),
+    Defect(
+        "vectors are read by the schema of the first record, whatever the others have",
+        "consumer/decode/avro_vectors.py",
+        "        _require((found == np.frombuffer(frame, np.uint8)).all())\n",
+        "",
+        "tests/property/test_vectors.py::test_a_frame_that_differs_is_not_passed_over",
+    ),
+    Defect(
+        "whole numbers of a vector are not held against the bounds of their column",
+        f"{_POSTGRES}/binary.py",
+        "column.kind in (Kind.INTEGER, Kind.DECIMAL) and _within(column, vector)",
+        "column.kind in (Kind.INTEGER, Kind.DECIMAL)",
+        _ALIKE,
+    ),
+    Defect(
+        "times of a vector are counted from another year than the server's",
+        f"{_POSTGRES}/binary.py",
+        "_BEGIN = datetime.datetime(2000, 1, 1)",
+        "_BEGIN = datetime.datetime(2001, 1, 1)",
+        _ALIKE,
     ),
 )

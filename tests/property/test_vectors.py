@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import random
 import uuid
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -19,13 +20,16 @@ from consumer.errors import DecodeError
 from consumer.table import Kind
 from consumer.vector import Numbers, Spans, Vector
 from tests.property.test_avro_agreement import mutated
-from tests.unit.decode.avro_cases import LOGICAL, PRIMITIVES, named, payloads
+from tests.unit.decode.avro_cases import DECIMAL_FIXED, LOGICAL, PRIMITIVES, named, payloads
 
 ENOUGH = 200
 FLAT = [kind for kind in PRIMITIVES if kind != "null"] + [
     {"type": "enum", "symbols": ["A", "BB", "C"]},
     {"type": "fixed", "size": 3},
     {"type": "fixed", "size": 16, "logicalType": "uuid"},
+    {"type": "bytes", "logicalType": "decimal", "precision": 18, "scale": 3},
+    {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 9},
+    DECIMAL_FIXED,
     *(kind for kind in LOGICAL if kind["logicalType"] != "decimal"),
 ]
 EPOCH = datetime.datetime(1970, 1, 1)
@@ -71,6 +75,8 @@ def value(vector: Vector, at: int) -> Any:
             return EPOCH + number * MICROSECOND
         case Kind.TIMESTAMPTZ:
             return EPOCH.replace(tzinfo=datetime.UTC) + number * MICROSECOND
+        case Kind.DECIMAL:
+            return Decimal(number).scaleb(-vector.scale)
     return number
 
 

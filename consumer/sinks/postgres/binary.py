@@ -38,6 +38,9 @@ _NUMBERS: dict[int, np.dtype[Any]] = {
     1114: np.dtype(">i8"),
     1184: np.dtype(">i8"),
 }
+_NUMERIC = 1700
+_DIGITS, _GROUP, _TEN_THOUSAND, _NEGATIVE = 18, 4, np.uint64(10_000), 0x4000
+_TOO_LARGE = np.uint64(10**_DIGITS)
 _SINCE = {Kind.DATE: _DAYS, Kind.TIMESTAMP: _MICROSECONDS, Kind.TIMESTAMPTZ: _MICROSECONDS}
 _TEXTS = {Kind.TEXT, Kind.ENUM}
 
@@ -62,8 +65,8 @@ def _takes(column: Column, vector: Vector) -> bool:
     kind = vector.kind
     if vector.present is not None and not column.nullable:
         return False
-    if isinstance(vector, Numbers) and kind is column.kind is Kind.INTEGER:
-        return _within(column, vector)
+    if isinstance(vector, Numbers) and kind is Kind.INTEGER:
+        return column.kind in (Kind.INTEGER, Kind.DECIMAL) and _within(column, vector)
     return kind is Kind.OTHER or kind is column.kind or (kind in _TEXTS and column.kind in _TEXTS)
 
 
@@ -87,7 +90,7 @@ def _field(oid: int, vector: Vector) -> Array | _Varying | None:
     if isinstance(vector, Spans):
         spans = vector
     else:
-        numbers = _numbers(_NUMBERS[oid], vector)
+        numbers = _decimals(vector) if oid == _NUMERIC else _numbers(_NUMBERS[oid], vector)
         if numbers is None or vector.present is None:
             return numbers
         size = numbers.itemsize
@@ -104,6 +107,29 @@ def _numbers(dtype: np.dtype[Any], vector: Numbers) -> Array | None:
     if dtype is _FLOAT4 and ((np.isinf(numbers) != np.isinf(values)) | ((numbers == 0) != (values == 0))).any():
         return None
     return numbers
+
+
+def _decimals(vector: Numbers) -> Array | None:
+    """Digits in groups of four, the point between two groups: numeric_recv in the server's numeric.c drops zeros.
+
+    None for more than 18 digits.
+    """
+    size = np.abs(vector.values).astype(np.uint64)
+    if (size >= _TOO_LARGE).any():
+        return None
+    before, behind = -(-_DIGITS // _GROUP), -(-vector.scale // _GROUP)
+    whole, part = np.divmod(size, np.uint64(10**vector.scale))
+    part *= np.uint64(10 ** (behind * _GROUP - vector.scale))
+    found = np.zeros(
+        len(size), [*((name, _COUNT) for name in ("n", "weight", "sign", "scale")), ("digits", _COUNT, before + behind)]
+    )
+    found["n"], found["weight"], found["scale"] = before + behind, before - 1, vector.scale
+    found["sign"] = np.where(vector.values < 0, _NEGATIVE, 0)
+    for at in reversed(range(before + behind)):
+        source = whole if at < before else part
+        found["digits"][:, at] = source % _TEN_THOUSAND
+        source //= _TEN_THOUSAND
+    return found
 
 
 def _rows(fields: Sequence[Array | _Varying]) -> memoryview:
