@@ -17,6 +17,7 @@ from consumer.sinks.postgres import PostgresSink
 from consumer.table import Mode, TableRows, Target
 from tests.property.test_vectors import ENOUGH, FLAT, nullable
 from tests.unit.decode.avro_cases import named, payloads
+from tests.unit.decode.avro_cases import number as of_number
 
 Connection = psycopg.Connection[Any]
 COLUMNS = {
@@ -126,6 +127,18 @@ def test_vectors_are_folded_by_key_and_deleted_as_rows_are(connection: Connectio
     sink.commit({})
     assert connection.execute("select count(*), min(a), max(a) from k").fetchall() == [(50, "y", "y")]
     assert connection.execute("select count(*), min(id) from d").fetchall() == [(50, 50)]
+
+
+@pytest.mark.parametrize(("type_name", "number"), [("smallint", 70_000), ("integer", 2**40), ("integer", -(2**31) - 1)])
+def test_a_number_outside_its_column_is_refused(
+    connection: Connection, sink: PostgresSink, type_name: str, number: int
+) -> None:
+    """Binary COPY would wrap it in silence, or say nothing but that the length is wrong."""
+    connection.execute(f"drop table if exists w; create table w (id {type_name})")  # type: ignore[call-overload]
+    found = AvroDecoder(RECORD).rows([of_number(number) + b"\0"] * ENOUGH, ("id",))
+    assert found.vectors
+    rows = TableRows("w", found.names, found.rows, range(ENOUGH), known=found.known, vectors=found.vectors)
+    assert outcome(connection, sink, rows, "w") == "refused"
 
 
 def test_a_refused_batch_of_vectors_is_isolated_by_its_rows(connection: Connection, sink: PostgresSink) -> None:
