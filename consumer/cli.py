@@ -12,6 +12,7 @@ import typer
 from consumer import __version__
 from consumer.dlq import command as dlq
 from consumer.errors import ConfigError, FatalError, UnavailableError
+from consumer.preview import Begin
 from consumer.terminal import AsJson, Config, Yes, confirm, mark, say
 
 Targets = Annotated[
@@ -69,6 +70,31 @@ def check(
         typer.echo(f"{mark(ok=finding.ok)}  {finding.subject}: {finding.message}")
         code = max(code, 0 if finding.ok else 2 if finding.configuration else 1)
     raise typer.Exit(code)
+
+
+@app.command()
+def plan(
+    config: Config,
+    records: Annotated[
+        int, typer.Option(min=1, max=100_000, help="how many records of all partitions together")
+    ] = 1000,
+    begin: Annotated[Begin, typer.Option("--from", help="`stored`: where `run` would go on")] = Begin.STORED,
+    as_json: AsJson = False,
+) -> None:
+    """Try a sample of the live topics, and roll it back: what would be written, what rejected and why, how fast.
+
+    Joins no group, claims and commits nothing. Exit 1 if a record would be rejected.
+    """
+    from consumer.config import load
+    from consumer.preview import telling
+    from consumer.preview.trial import preview
+
+    found = preview(load(config), begin, records)
+    if as_json:
+        typer.echo(json.dumps(telling.as_json(found), indent=2))
+    else:
+        say(telling.lines(found))
+    raise typer.Exit(1 if found.rejections else 0)
 
 
 @app.command()

@@ -51,7 +51,7 @@ def standings(settings: Settings) -> list[Standing]:
 
     Raises ConfigError, UnavailableError, FatalError.
     """
-    cluster = _cluster(settings)
+    cluster = cluster_of(settings)
     with closing(open_sink(settings, "offsets")) as sink:
         stored = sink.offsets()
     there = cluster.topics()
@@ -76,7 +76,7 @@ def planned(settings: Settings, topic: str, partitions: Collection[int], to: str
     Raises ConfigError when there is no such topic or partition, or Kafka does not hold the offset (the end counts as
     held); UnavailableError, FatalError.
     """
-    cluster = _cluster(settings)
+    cluster = cluster_of(settings)
     count = cluster.topics().get(topic)
     if count is None:
         raise ConfigError("--topic", topic, "there is no such topic in this Kafka")
@@ -104,12 +104,13 @@ def reset(settings: Settings, changes: Sequence[Change]) -> None:
         if sink.transactional:
             sink.reset(positions)
         else:
-            _cluster(settings).move({key: position.next_offset for key, position in positions.items()})
+            cluster_of(settings).move({key: position.next_offset for key, position in positions.items()})
 
 
-def _cluster(settings: Settings) -> KafkaCluster:
+def cluster_of(settings: Settings, group: str | None = None) -> KafkaCluster:
+    """Kafka, with the offsets of the settings' group, or of another. Raises ConfigError for a property it refuses."""
     verify(settings.kafka)
-    return KafkaCluster(settings.kafka, str(settings.kafka["group.id"]))
+    return KafkaCluster(settings.kafka, str(settings.kafka["group.id"]) if group is None else group)
 
 
 def _standing(key: TopicPartition, stored: StoredOffset | None, state: LogState | None) -> Standing:

@@ -12,9 +12,9 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from consumer.config import Settings
 from consumer.deadletter import producer_properties
 from consumer.dlq.replay import Delivery
-from consumer.dlq.topic import cluster_of
 from consumer.errors import ConfigError, FatalError, MicrobatchError, UnavailableError
 from consumer.letter import DeadLetter
+from consumer.offsets import cluster_of
 from consumer.record import Headers
 
 _FLUSH_SECONDS = 35.0  # a little more than the producer's delivery.timeout.ms

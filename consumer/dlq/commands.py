@@ -14,13 +14,14 @@ from consumer.deadletter.opening import open_outbox
 from consumer.dlq.back import SourceTopics, require_topics
 from consumer.dlq.choosing import fits, unlimited
 from consumer.dlq.fix import open_fixer
-from consumer.dlq.replay import Keeper, Reasons, Report, TableKeeper, lots_of, replay, transaction
+from consumer.dlq.replay import Keeper, Reasons, Report, TableKeeper, lots_of, replay
 from consumer.dlq.tables import open_destination, require_guard
 from consumer.dlq.topic import DeadLetterReader, TopicKeeper, open_reader
 from consumer.errors import ConfigError
 from consumer.letter import Coordinates, DeadLetter, State
 from consumer.sinks import Selection, Tally
 from consumer.sinks.opening import open_sink
+from consumer.sinks.transaction import transaction
 
 _OWNER = "dlq"
 

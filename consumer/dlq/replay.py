@@ -11,7 +11,6 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -20,6 +19,7 @@ from consumer.dlq.fix import Fixer
 from consumer.errors import FatalError, MicrobatchError, RecordError, UnavailableError
 from consumer.letter import Coordinates, DeadLetter, Evidence, State, evidence_of
 from consumer.sinks import Letters, Selection, Sink
+from consumer.sinks.transaction import transaction
 
 LOT = 1000
 _FIRST = 10  # of the first lot, which tells how large they are
@@ -165,18 +165,6 @@ def evidence_again(
 def _evidence(letter: DeadLetter, error: RecordError, batch: str) -> Evidence:
     found = evidence_of(error, batch, letter.evidence.attempts + 1)
     return replace(found, headers_lost=letter.evidence.headers_lost)
-
-
-@contextmanager
-def transaction(sink: Sink, *, keep: bool = True) -> Iterator[None]:
-    """A transaction of the sink that moves no offset; not `keep`: without a trace."""
-    sink.begin({})
-    try:
-        yield
-        if keep:
-            sink.commit({})
-    finally:
-        sink.rollback()
 
 
 def _prepared(letters: Sequence[DeadLetter], destination: Destination, fixer: Fixer | None) -> Delivery:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from consumer.config import Settings, TableSettings
 from consumer.dlq.replay import Delivery
 from consumer.dlq.stored import StoredMessage
-from consumer.errors import ConfigError, Failure, FatalError, MicrobatchError, RejectedError
+from consumer.errors import ConfigError, FatalError, MicrobatchError
 from consumer.letter import DeadLetter
 from consumer.mapping import Mapped
 from consumer.mapping.opening import open_mapper, tables_of
@@ -16,6 +16,7 @@ from consumer.mapping.topics import TopicMapper
 from consumer.mapping.transform import TransformMapper
 from consumer.sinks import Sink
 from consumer.sinks.opening import open_sink, targets_of
+from consumer.sinks.transaction import write
 from consumer.table import Mode, Table, TableRows
 
 _OWNER = "dlq"
@@ -48,8 +49,10 @@ class TableDestination:
         def deliver(kept: Sequence[int]) -> dict[int, MicrobatchError]:
             wanted = set(kept)
             numbers = [n for n, place in enumerate(places) if place in wanted and place not in errors]
-            failures = {places[numbers[f.ordinal]]: f.error for f in self._write(mapped.only(numbers))}
-            return {place: error for place, error in errors.items() if place in wanted} | failures
+            part = mapped.only(numbers)
+            failures = [*part.failures, *write(self._sink, part.rows)]
+            found = {places[numbers[failure.ordinal]]: failure.error for failure in failures}
+            return {place: error for place, error in errors.items() if place in wanted} | found
 
         return deliver
 
@@ -67,15 +70,6 @@ class TableDestination:
                     errors[place] = error
         places = [place for place in messages if place not in errors]
         return places, self._mapper.map([messages[place] for place in places]) if places else Mapped()
-
-    def _write(self, mapped: Mapped) -> list[Failure]:
-        if not mapped.rows:
-            return mapped.failures
-        try:
-            self._sink.apply(mapped.rows)
-        except RejectedError:
-            return [*mapped.failures, *self._sink.isolate(mapped.rows).failures]
-        return mapped.failures
 
     def _unfit(self, rows: Sequence[TableRows]) -> dict[int, MicrobatchError]:
         """The ordinals of rows that are not to be written, and why."""

@@ -6,29 +6,24 @@ own: `orders.dlq` for the group `orders`.
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-
-from consumer.cluster import KafkaCluster, LogState
+from consumer.cluster import LogState
 from consumer.config import Settings
 from consumer.config.rules import subscribes
 from consumer.deadletter import DeadLetterTopic, NoDeadLetterError, letter_of_dead_letter
 from consumer.dlq.replay import Delivery, Lot, Reasons, evidence_again, name_of
 from consumer.errors import ConfigError, MicrobatchError, UnavailableError
+from consumer.excerpt import Excerpt
 from consumer.letter import DeadLetter
+from consumer.offsets import cluster_of
 from consumer.outbox import origin_topic
 from consumer.record import Message
-from consumer.source import effective, verify
 
-_LOGGER = logging.getLogger("kafka")
 _LOT = 200  # records, which are as large as the topic allows
-_WAIT_SECONDS, _SILENCE_SECONDS = 0.2, 30.0
 _STYLE = "microbatch.style"
 _GROUPS = ("__dlq.errors.group", "__connect.errors.connector.name", "kafka_dlt-original-consumer-group")
 
@@ -43,15 +38,13 @@ class DeadLetterReader:
     def __init__(self, settings: Settings, origins: Mapping[str, str], *, all_of_it: bool) -> None:
         self.origins = origins
         self._group = str(settings.kafka["group.id"])
-        properties = {name: value for name, value in settings.kafka.items() if not name.startswith("group.")}
         own = f"{self._group}.dlq"
         cluster = cluster_of(settings, own)
         counts = cluster.topics()
         states = cluster.states([(topic, number) for topic in origins for number in range(counts[topic])])
-        self._ends = {key: state.high for key, state in states.items()}
-        self._next = {key: state.low if all_of_it else _start(state) for key, state in states.items()}
-        mine = {"group.id": own, "enable.partition.eof": True}
-        self._consumer = Consumer(effective(properties) | mine, logger=_LOGGER)
+        ends = {key: state.high for key, state in states.items()}
+        starts = {key: state.low if all_of_it else _start(state) for key, state in states.items()}
+        self._excerpt = Excerpt(settings.kafka, own, starts, ends)
 
     def lots(self, strays: Reasons, *, whole: bool = True, size: int = _LOT) -> Iterator[list[DeadLetter]]:
         """Those that are left, in the order of the topic; adds what is no dead letter to `strays`.
@@ -59,7 +52,7 @@ class DeadLetterReader:
         `whole`: only those whose record is all there, the others are strays as well.
         """
         seen = set()
-        for messages in self._messages(size):
+        for messages in self._excerpt.batches(size):
             lot = []
             for message in messages:
                 try:
@@ -74,41 +67,11 @@ class DeadLetterReader:
 
     def remember(self) -> None:
         """All that was read is done with. Raises UnavailableError."""
-        offsets = [TopicPartition(*key, offset) for key, offset in sorted(self._next.items())]
-        try:
-            for done in (self._consumer.commit(offsets=offsets, asynchronous=False) or ()) if offsets else ():
-                if done.error is not None:
-                    raise KafkaException(done.error)
-        except KafkaException as error:
-            raise UnavailableError(f"Kafka: how far it is done cannot be stored: {error.args[0].str()}") from None
+        self._excerpt.remember()
 
     def close(self) -> None:
         """Release the connections."""
-        self._consumer.close()
-
-    def _messages(self, size: int) -> Iterator[list[Message]]:
-        left = {key for key, end in self._ends.items() if self._next[key] < end}
-        self._consumer.assign([TopicPartition(*key, self._next[key]) for key in sorted(left)])
-        heard = time.monotonic()
-        while left:
-            batch = list[Message]()
-            answers: list[Any] = self._consumer.consume(size, _WAIT_SECONDS)
-            for message in answers:
-                heard = time.monotonic()
-                key = (message.topic(), message.partition())
-                if (error := message.error()) is not None:
-                    if error.code() != KafkaError._PARTITION_EOF:
-                        raise UnavailableError(f"Kafka: {error.str()}")
-                    left.discard(key)
-                elif message.offset() < self._ends[key]:
-                    batch.append(message)
-                    self._next[key] = message.offset() + 1
-            left = {key for key in left if self._next[key] < self._ends[key]}
-            if batch:
-                yield batch
-                heard = time.monotonic()
-            elif time.monotonic() - heard > _SILENCE_SECONDS:
-                raise UnavailableError("Kafka does not answer")
+        self._excerpt.close()
 
     def _letter(self, message: Message, whole: bool) -> DeadLetter | None:
         """None: it is of another group."""
@@ -179,12 +142,6 @@ def open_reader(settings: Settings, topic: str | None, *, all_of_it: bool) -> It
         yield reader
     finally:
         reader.close()
-
-
-def cluster_of(settings: Settings, group: str = "") -> KafkaCluster:
-    """Kafka. Raises ConfigError when librdkafka refuses a property."""
-    verify(settings.kafka)
-    return KafkaCluster(settings.kafka, group)
 
 
 def _start(state: LogState) -> int:

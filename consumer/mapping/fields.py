@@ -56,7 +56,10 @@ class FieldMapper:
         self._sources = self._others()
         self._columns = {name: column for column, name in self._fields.items()}
         self._value = value({name: table.columns[column] for column, name in self._fields.items()})
-        self._known = {*self._fields.values(), *(text.split(".")[0] for text in rules.columns.values())}
+        self._known = {
+            *self._fields.values(),
+            *(text.removeprefix("$value.").split(".")[0] for text in rules.columns.values()),
+        }
         self._matched = target.key or next(iter(table.keys), ())
         self._arranger = Arranger(table.name, () if target.mode is Mode.INSERT else self._matched)
 
@@ -73,6 +76,13 @@ class FieldMapper:
         bad = {failure.ordinal for failure in failures}
         good = [(m, ordinal) for m, ordinal in zip(messages, ordinals, strict=True) if ordinal not in bad]
         return Mapped(self._rows([m for m, _ in good], [ordinal for _, ordinal in good]) if good else [], failures)
+
+    def unmapped(self, messages: Sequence[Message]) -> set[str]:
+        """The top-level fields of these records, which can all be mapped, that no column takes."""
+        if self._rules.keep_in or "$value" in self._rules.columns.values():
+            return set()
+        values = (value for value in self._inputs(messages).values if isinstance(value, dict))
+        return set[str]().union(*values) - self._known
 
     def _failures(self, messages: Sequence[Message], ordinals: Sequence[int]) -> Iterator[Failure]:
         for message, ordinal in zip(messages, ordinals, strict=True):

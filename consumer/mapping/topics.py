@@ -41,6 +41,11 @@ class TopicMapper:
         mapped.failures.sort(key=lambda failure: failure.ordinal)
         return mapped
 
+    def unmapped(self, topic: str, messages: Sequence[Message]) -> list[str]:
+        """The top-level fields of these records, which can all be mapped, that no column of any table takes."""
+        found = [mapper.unmapped(messages) for mapper in self._mappers[topic]] if messages else []
+        return sorted(set[str].intersection(*found)) if found else []
+
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         """See Mapper.forget: nothing is kept from record to record."""
 

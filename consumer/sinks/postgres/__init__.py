@@ -197,7 +197,8 @@ class PostgresSink:
         """Open the transaction. False: the description of a table is out of date."""
         self._fences = fences
         self._tables.begin()
-        lock = offsets.lock(self._group, fences) if self.transactional else sql.SQL("select where false")
+        # Without fences the table of offsets need not be there: a plan is made before the first run, too.
+        lock = offsets.lock(self._group, fences) if self.transactional and fences else sql.SQL("select where false")
         answers = run(connection, sql.SQL("; ").join([sql.SQL(_BEGIN), lock, sql.SQL(self._tables.opening)]))
         found = offsets.held(answers[2][0])
         fenced = [key for key, fence in fences.items() if found.get(key) != fence] if self.transactional else []
