@@ -47,7 +47,7 @@ def lines(found: Preview) -> Iterator[str]:
         yield f"`run` would hold at once: {found.held}"
     if found.rate is not None:
         yield from _rate(found, found.rate)
-    yield "nothing was kept"
+    yield "nothing was kept: the transaction was rolled back"
 
 
 def as_json(found: Preview) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def test_lines_are_for_people() -> None:
         "`run` would hold at once: more than 3 records in a row (dead_letter.max_consecutive) cannot be written",
         "about 25,000 records/s an instance, of which writing takes 75%: decoded and mapped in 0.010 s, written in "
         "0.030 s, without COMMIT",
-        "nothing was kept",
+        "nothing was kept: the transaction was rolled back",
     ]
 
 
@@ -73,7 +73,7 @@ def test_json_has_the_same() -> None:
 def test_an_empty_sample_has_no_rate() -> None:
     """There is nothing to measure."""
     found = Preview([TopicPart("orders", [], 0, 0, 0, 0, 0, 0, 0, [])])
-    assert list(lines(found)) == ["orders: no records", "nothing was kept"]
+    assert list(lines(found)) == ["orders: no records", "nothing was kept: the transaction was rolled back"]
     assert as_json(found)["records_per_second"] is None
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from consumer.config import parse
-from consumer.errors import DecodeError, Failure, FatalError, MappingError, RejectedError
+from consumer.errors import DecodeError, Failure, FatalError, MappingError, RejectedError, UnavailableError
 from consumer.preview.sample import Sample
 from consumer.preview.trial import Preview, rejections_of, tried
 from consumer.record import Record
+from consumer.table import TableRows
 from tests.databases import Memory
 from tests.fake_kafka import MemoryMessage
+from tests.fakes import MemorySink
 
 GOOD, UNDECODABLE, NEGATIVE = b'{"id": 1, "amount": 5, "canary": "c-1"}', b"{", b'{"id": 9, "amount": -77123}'
 
@@ -119,6 +123,28 @@ def test_a_transform_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert counts(found) == (2, 2, 1, 0, 1, 1, 0)
     assert found.rejections[0].evidence.reason.startswith("the transform raised KeyError")
+
+
+class Stuck(MemorySink):
+    """It writes until it is interrupted."""
+
+    def apply(self, rows: Sequence[TableRows]) -> None:
+        self.broken = threading.Event()
+        assert self.broken.wait(60)
+        raise UnavailableError("interrupted")
+
+    def interrupt(self) -> None:
+        self.broken.set()
+
+
+def test_a_transaction_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds what a daemon may wait for; what to do is said."""
+    monkeypatch.setattr("consumer.preview.trial._HOLD_SECONDS", 0.01)
+    bench = Bench()
+    sink = Stuck(bench.database._database, [], "group", "plan")
+    with pytest.raises(FatalError, match=r"more than 0\.01 s") as raised:
+        tried(bench.settings, sink, Sample(["item"], records(GOOD)))
+    assert "--records" in raised.value.hint
 
 
 def refusal(code: str | None, column: str | None = None, constraint: str | None = None) -> RejectedError:
