@@ -44,6 +44,7 @@ class Batch:
 
     Of each partition, `starts` is the next offset before its first record, `lasts` its last record, `next_offsets` the
     one after that.
+    `name` is given by the writer, for logs and evidence; a part of a batch is given another one.
     `size` is bytes of values, `opened_at` monotonic seconds, `trigger` the bound that closed it. The writer keeps in
     `prepared` what it made of the records; `attempted` says that a transaction with them may have been committed, and
     `outcome` what that would have done; `written` is what was done. `skipped` counts records, by topic, that were found
@@ -63,6 +64,7 @@ class Batch:
     written: Any = None
     skipped: Counter[str] = field(default_factory=Counter)
     timeouts: int = 0
+    name: str = ""
 
     def counts(self) -> Counter[str]:
         """Records by topic."""

@@ -11,7 +11,7 @@ import typer
 
 from consumer import __version__
 from consumer.dlq import command as dlq
-from consumer.errors import ConfigError, FatalError, UnavailableError
+from consumer.errors import ConfigError, FatalError, MicrobatchError, UnavailableError
 from consumer.preview import Begin
 from consumer.terminal import AsJson, Config, Yes, confirm, mark, say
 
@@ -42,11 +42,16 @@ def run(config: Config, verbose: Annotated[bool, typer.Option(help="log every ba
     """Move records until told to stop (SIGTERM writes what was read; a second one leaves at once)."""
     from consumer import logs
     from consumer.config import load
+    from consumer.events import Event, tell
     from consumer.run import run_daemon
 
     settings = load(config)
     logs.configure(verbose=verbose)
-    run_daemon(settings, reload=lambda: load(config))
+    try:
+        run_daemon(settings, reload=lambda: load(config))
+    except MicrobatchError as error:
+        tell(Event.FAILED, reason=str(error), hint=getattr(error, "hint", None))
+        raise
 
 
 @app.command()

@@ -11,6 +11,7 @@ from consumer.config import BatchSettings, Settings
 from consumer.config.changing import CHANGEABLE, changed, differences, require_target
 from consumer.config.showing import masked
 from consumer.errors import ConfigError
+from consumer.events import Event
 from consumer.steering import EVERYTHING, MAX_PAUSES, Steering
 from consumer.telemetry import Telemetry
 
@@ -39,7 +40,7 @@ class Operations:
         if len(self._steering.paused | names) > MAX_PAUSES:
             raise ConfigError(TARGET, None, f"would be one of more than {MAX_PAUSES} that are paused: pause topics")
         self._steering.pause(names)
-        self._telemetry.operated("paused", targets=sorted(names))
+        self._telemetry.operated(Event.PAUSED, targets=sorted(names))
         return f"paused within one batch: {_named(names)}; until it is resumed, or this process ends"
 
     def resume(self, asked: Asked) -> str:
@@ -55,7 +56,7 @@ class Operations:
             self._retry(accept)
             answer = "what is held is tried again now"
         if ended:
-            self._telemetry.operated("taken_up", targets=sorted(ended))
+            self._telemetry.operated(Event.TAKEN_UP, targets=sorted(ended))
         left = self._steering.paused
         return f"{answer}; still paused: {_named(left)}" if left else answer
 
@@ -79,7 +80,7 @@ class Operations:
             self._needs_restart = [name for name in differences(self._settings, fresh) if name not in CHANGEABLE]
             self._settings = self._settings.model_copy(update={"batch": fresh.batch})
             told = self._bound(fresh.batch, "reload")
-            self._telemetry.operated("reloaded", changed=told, needs_restart=self._needs_restart)
+            self._telemetry.operated(Event.RELOADED, changed=told, needs_restart=self._needs_restart)
 
     def status(self) -> dict[str, Any]:
         """What was asked for, as JSON can hold it, and the configuration that holds now, with secrets masked."""

@@ -336,7 +336,7 @@ class Pipeline:
         except UnavailableError as error:
             self._unavailable(job, error, now)
         except HeldError as error:
-            self._hold(str(error), now)
+            self._hold(str(error), job.batch, now)
             self._postpone(job, now)
         except FencedError as error:
             self._release(error.partitions)
@@ -364,7 +364,7 @@ class Pipeline:
     def _unavailable(self, job: _Job, error: UnavailableError, now: float) -> None:
         backoff = self._backoff(job)
         backoff.failed(now, error.retry_after)
-        self._telemetry.unavailable(str(error), backoff.failures, now - job.began)
+        self._telemetry.unavailable(str(error), backoff.failures, now - job.began, job.batch)
         if self._limits.give_up is not None and now - backoff.since > self._limits.give_up:
             hint = "Mend what is away and start again; retry.give_up_after_ms says how long it is waited for."
             raise FatalError(f"given up after {now - backoff.since:.0f} s: {error}", hint)
@@ -395,14 +395,14 @@ class Pipeline:
         if batch.timeouts >= _TIMEOUTS and batch.messages:
             message = batch.messages[0]
             where = f"{message.topic()} partition {message.partition()} offset {message.offset()}"
-            self._hold(f"{where} alone took too long {batch.timeouts} times: {reason}", now)
+            self._hold(f"{where} alone took too long {batch.timeouts} times: {reason}", batch, now)
         return [batch]
 
-    def _hold(self, reason: str, now: float) -> None:
+    def _hold(self, reason: str, batch: Batch | None, now: float) -> None:
         if self._tolerance.stop:
             raise FatalError(reason, _LIMIT_HINT)
         self._held, self._probe_at = reason, now + self._tolerance.probe_after
-        self._telemetry.stopped_writing(reason, self._tolerance.probe_after)
+        self._telemetry.stopped_writing(reason, self._tolerance.probe_after, batch)
 
     def _published(self, published: Published, now: float) -> None:
         self._pending = published.pending
@@ -478,7 +478,7 @@ class Pipeline:
         """Heartbeat and watchdog at every step; the rest about once a second."""
         self._telemetry.beat(now)
         if self._job and now - self._job.began > self._limits.write_deadline:
-            self._telemetry.cut(now - self._job.began)
+            self._telemetry.cut(now - self._job.began, self._job.batch)
             self._interrupt()
             self._job.began = now
         if now - self._looked_at < _LOOK_SECONDS:

@@ -14,9 +14,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-import structlog
-
-from consumer import __version__
+from consumer import __version__, logs
 from consumer.admin import AdminServer
 from consumer.breaker import Breaker
 from consumer.cluster import KafkaCluster
@@ -24,6 +22,7 @@ from consumer.config import Settings
 from consumer.config.rules import feeds_itself, subscribes
 from consumer.deadletter.opening import open_outbox
 from consumer.errors import ConfigError, FatalError, UnavailableError
+from consumer.events import Event, tell
 from consumer.mapping.opening import open_mapper
 from consumer.mapping.topics import TopicMapper
 from consumer.mapping.transform import TransformMapper
@@ -39,7 +38,6 @@ from consumer.table import Mode, Table, Target
 from consumer.telemetry import Progress, Telemetry
 from consumer.writer import Writer
 
-log = structlog.get_logger("microbatch")
 _START_SECONDS = 10.0
 _DEFAULT_SESSION_MS = 45_000  # librdkafka's default of session.timeout.ms
 
@@ -60,6 +58,7 @@ def run_daemon(
     verify(settings.kafka)
     _calm_garbage_collector()
     owner = owner_name()
+    logs.bind(group=str(settings.kafka["group.id"]), instance=owner)
     sink = wrap(open_sink(settings, owner))
     mapper = open_mapper(settings, sink.describe)
     metrics = Metrics(str(settings.kafka["group.id"]))
@@ -99,9 +98,9 @@ def run_daemon(
             stack.enter_context(_serving(settings, metrics, telemetry, operations, owner))
         _require_kafka(cluster, settings)
         _open_tables(mapper, sink, settings)
-        log.info("started", owner=owner, group=kafka["group.id"], topics=settings.topics)
+        tell(Event.STARTED, version=__version__, topics=settings.topics)
         pipeline.run(stop)
-    log.info("stopped")
+    tell(Event.STOPPED)
 
 
 def _require_kafka(cluster: KafkaCluster, settings: Settings) -> None:
@@ -131,7 +130,7 @@ def _require_dead_ends(settings: Settings, names: Collection[str]) -> None:
             if settings.delivery == "at_least_once"
             else "they stay in the table"
         )
-        log.warning("dead_letter_topics_missing", topics=missing, reason=f"until they are created, {where}")
+        tell(Event.DEAD_LETTER_TOPICS_MISSING, topics=missing, reason=f"until they are created, {where}")
 
 
 def _open_tables(mapper: TopicMapper | TransformMapper, sink: Sink, settings: Settings) -> None:
@@ -142,7 +141,7 @@ def _open_tables(mapper: TopicMapper | TransformMapper, sink: Sink, settings: Se
         if isinstance(mapper, TopicMapper):
             mapper.open([topic for topic in settings.topics if not topic.startswith("^")])
     except UnavailableError as error:
-        log.warning("database_unavailable", reason=str(error))
+        tell(Event.DATABASE_UNAVAILABLE, reason=str(error))
 
 
 def _require_key(table: Table, target: Target) -> None:
@@ -200,7 +199,7 @@ def _serving(
         admin.token.get_secret_value() if admin.token else "",
     )
     server.start()
-    log.info("serving", url=f"http://{admin.host}:{server.port}/metrics", page="/")
+    tell(Event.SERVING, url=f"http://{admin.host}:{server.port}/metrics", page="/")
     try:
         yield
     finally:

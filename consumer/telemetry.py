@@ -10,18 +10,16 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
-
 from consumer.assignment import Assignment, Phase
+from consumer.batch import Batch
 from consumer.errors import TopicPartition
+from consumer.events import Event, Repeats, tell
 from consumer.health import Health
 from consumer.letter import DeadLetter
 from consumer.metrics import Metrics, Update
 from consumer.writer import Published, Written
 
-log = structlog.get_logger("microbatch")
 _ALIVE_SECONDS = 60.0
-_REPEAT_SECONDS = 30.0
 _EVENTS = 50  # kept for `status`
 _KINDS = 50
 _CODE = re.compile(r"\(([0-9A-Z]{5}|SQLITE_\w+)\)$")  # how a sentence about an outage ends
@@ -68,7 +66,7 @@ class Telemetry:
         self._away = ""  # why Kafka cannot be reached
         self._waited: dict[str, str] = {}  # for which services, and why
         self._written = self._filtered = 0
-        self._told: dict[str, float] = {}
+        self._repeats = Repeats(clock)
         self._partitions: dict[str, dict[str, Any]] = {}
         self._kinds: dict[str, dict[str, Any]] = {}  # of dead letters
         self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)
@@ -169,7 +167,14 @@ class Telemetry:
         self._set_state("running", "records are being written")
         self._written += sum(written.records.values())
         self._filtered += sum(written.filtered.values())
-        log.debug("batch_written", records=len(batch.messages), trigger=batch.trigger, seconds=round(seconds, 3))
+        tell(
+            Event.BATCH_WRITTEN,
+            **_of(batch),
+            records=len(batch.messages),
+            dead_letters=len(written.letters),
+            trigger=batch.trigger,
+            seconds=round(seconds, 3),
+        )
         if self._on_progress:
             self._on_progress(Progress(self._written, self._filtered, written.next_offsets, batch.trigger))
 
@@ -188,7 +193,17 @@ class Telemetry:
                     "last": place,
                     "samples": [*known["samples"], place][-_SAMPLES:],
                 }
-            self._tell("dead_lettered", letter.evidence.reason, records=counts[kind], **place)
+            self._tell(
+                Event.DEAD_LETTERED,
+                letter.evidence.reason,
+                topic=letter.topic,
+                partition=letter.partition,
+                offset=letter.offset,
+                batch=letter.evidence.batch,
+                records=counts[kind],
+                stage=letter.evidence.stage,
+                code=kind[2],
+            )
 
     def published(self, published: Published) -> None:
         """The topics of dead letters have answered."""
@@ -198,48 +213,48 @@ class Telemetry:
             update.set("dead_letters_pending", published.pending)
         self._answers()
         if published.errors:
-            self._tell("dead_letters_not_published", published.errors[0], pending=published.pending)
+            self._tell(Event.DEAD_LETTERS_NOT_PUBLISHED, published.errors[0], pending=published.pending)
 
-    def stopped_writing(self, reason: str, probe_after: float) -> None:
-        """Too many records are at fault, or one cannot be written and it is not known why."""
+    def stopped_writing(self, reason: str, probe_after: float, batch: Batch | None = None) -> None:
+        """Too many records of a batch are at fault, or one cannot be written and it is not known why."""
         with self._metrics.update() as update:
             update.set("breaker_open", 1)
             update.observe("write_duration_seconds", 0, outcome="held")
         hint = f"microbatch resume CONFIG tries again now; by itself it tries a few records in {probe_after:.0f} s"
         self._set_state("held", f"{reason}. {hint}")
-        self._note("held", reason, hint)
-        log.error("held", reason=reason, hint=hint)
+        self._note(Event.HELD, reason, hint)
+        tell(Event.HELD, **_of(batch), reason=reason, hint=hint)
 
     def probed(self, accepted: bool | None) -> None:
         """What was held is tried again: by itself (None), or because somebody said so."""
-        self._note("resumed", "by itself" if accepted is None else "by microbatch resume")
-        log.info("resumed", by="time" if accepted is None else "operator", accepted=bool(accepted))
+        self._note(Event.RESUMED, "by itself" if accepted is None else "by microbatch resume")
+        tell(Event.RESUMED, by="time" if accepted is None else "operator", accepted=bool(accepted))
 
-    def unavailable(self, reason: str, failures: int, seconds: float) -> None:
-        """The sink, or Kafka's metadata, cannot serve: the same work is tried again."""
+    def unavailable(self, reason: str, failures: int, seconds: float, batch: Batch | None = None) -> None:
+        """The sink, or Kafka's metadata, cannot serve: the same work is tried again, a `batch` perhaps."""
         code = _code(reason)
         with self._metrics.update() as update:
             update.count("write_retries", 1, reason=code)
             update.observe("write_duration_seconds", seconds, outcome="unavailable")
         self._wait_for("kafka" if reason.startswith(("Kafka", "dead letters")) else "database", code)
         self._set_state("unavailable", reason)
-        self._tell("retry", reason, failures=failures)
+        self._tell(Event.RETRY, reason, failures=failures, **_of(batch))
 
     def fenced(self, partitions: Collection[TopicPartition]) -> None:
         """Another instance owns these."""
         self._metrics.count("fenced", len(partitions))
-        log.warning("fenced", partitions=_names(partitions))
+        tell(Event.FENCED, partitions=_names(partitions))
 
     def held(self, partition: TopicPartition, reason: str, hint: str) -> None:
         """This partition waits for its operator."""
-        self._note("held", f"{partition[0]}/{partition[1]}: {reason}", hint)
-        log.error("held", topic=partition[0], partition=partition[1], reason=reason, hint=hint)
+        self._note(Event.HELD, f"{partition[0]}/{partition[1]}: {reason}", hint)
+        tell(Event.HELD, topic=partition[0], partition=partition[1], reason=reason, hint=hint)
 
     def claimed(self, starts: Mapping[TopicPartition, int]) -> None:
         """These flow from now on."""
         self._metrics.count("claims", len(starts), outcome="claimed")
         self._answers()
-        log.info("claimed", next_offsets={f"{topic}/{number}": offset for (topic, number), offset in starts.items()})
+        tell(Event.CLAIMED, next_offsets={f"{topic}/{number}": offset for (topic, number), offset in starts.items()})
 
     def rebalanced(self, kind: str, partitions: Collection[TopicPartition]) -> None:
         """Partitions have come or gone."""
@@ -254,35 +269,35 @@ class Telemetry:
                     update.forget(topic, partition)
                     self._times.pop((topic, partition), None)
                     self._lasts.pop((topic, partition), None)
-        log.info("rebalanced", kind=kind, partitions=_names(partitions))
+        tell(Event.REBALANCED, kind=kind, partitions=_names(partitions))
 
     def commit_failed(self, reason: str) -> None:
         """Offsets did not reach Kafka; where the sink keeps them, only lag tools suffer."""
         self._metrics.count("commit_failures", 1)
-        self._tell("commit_failed", reason)
+        self._tell(Event.COMMIT_FAILED, reason)
 
     def trouble(self, reason: str) -> None:
         """Something that mends itself."""
-        self._tell("trouble", reason)
+        self._tell(Event.TROUBLE, reason)
 
-    def operated(self, event: str, **fields: object) -> None:
+    def operated(self, event: Event, **fields: object) -> None:
         """Somebody has asked for something; from any thread."""
         told = ", ".join(f"{name.replace('_', ' ')}: {_listed(value)}" for name, value in fields.items() if value)
         self._note(event, told)
-        log.info(event, **fields)
+        tell(event, **fields)
 
     def changed(self, setting: str, before: int, after: int, how: str) -> None:
         """A setting has another value from now on: by `set`, or by `reload`; from any thread."""
         self._metrics.count("config_changes", 1, outcome=how)
-        self._note("setting_changed", f"{setting}: {before} -> {after}, by {how}")
-        log.info("setting_changed", setting=setting, before=before, after=after, by=how)
+        self._note(Event.SETTING_CHANGED, f"{setting}: {before} -> {after}, by {how}")
+        tell(Event.SETTING_CHANGED, setting=setting, before=before, after=after, by=how)
 
     def refused_file(self, reason: str) -> None:
         """The configuration was read again, and is wrong; from any thread."""
         hint = "Everything goes on with what was read before. Correct the file, and send SIGHUP again."
         self._metrics.count("config_changes", 1, outcome="refused")
-        self._note("reload_refused", reason, hint)
-        log.error("reload_refused", reason=reason, hint=hint)
+        self._note(Event.RELOAD_REFUSED, reason, hint)
+        tell(Event.RELOAD_REFUSED, reason=reason, hint=hint)
 
     def kafka_away(self, reason: str) -> None:
         """Kafka cannot be reached: there may be records that nobody reads."""
@@ -290,25 +305,26 @@ class Telemetry:
             before, self._away = self._away, reason
         self._wait_for("kafka", _CONNECTION)
         if not before:
-            log.warning("kafka_away", reason=reason)
-            self._note("kafka_away", reason)
+            tell(Event.KAFKA_AWAY, reason=reason)
+            self._note(Event.KAFKA_AWAY, reason)
 
     def kafka_back(self) -> None:
         """The end of `kafka_away`."""
         with self._lock:
             self._away = ""
         self._wait_for("kafka", "")
-        log.info("kafka_back")
+        tell(Event.KAFKA_BACK)
 
-    def cut(self, seconds: float) -> None:
-        """A write hung, and its connection was broken."""
+    def cut(self, seconds: float, batch: Batch | None = None) -> None:
+        """A write, of a batch or else of something of our own, hung, and its connection was broken."""
         self._metrics.count("watchdog_kills", 1)
-        log.warning("connection_cut", seconds=round(seconds, 1), reason="no answer within sink.write_deadline_ms")
+        reason = "no answer within sink.write_deadline_ms"
+        tell(Event.CONNECTION_CUT, **_of(batch), reason=reason, seconds=round(seconds, 1))
 
     def draining(self) -> None:
         """The end has begun."""
         self._set_state("draining", "it is writing what was read, and will leave")
-        log.info("draining")
+        tell(Event.DRAINING)
 
     def looked(
         self,
@@ -400,17 +416,15 @@ class Telemetry:
             if code:
                 update.set("unavailable", 1, service=service, reason=code)
 
-    def _note(self, event: str, reason: str, hint: str = "") -> None:
+    def _note(self, event: Event, reason: str, hint: str = "") -> None:
         with self._lock:
-            self._events.append({"at": round(time.time(), 3), "event": event, "reason": reason, "hint": hint})
+            self._events.append({"at": round(time.time(), 3), "event": str(event), "reason": reason, "hint": hint})
 
-    def _tell(self, event: str, reason: str, **fields: object) -> None:
-        """Log a repeating event at most every 30 s for each reason."""
-        now = self._clock()
-        if now - self._told.get(reason, -_REPEAT_SECONDS) >= _REPEAT_SECONDS:
-            self._told = {text: at for text, at in self._told.items() if now - at < _REPEAT_SECONDS} | {reason: now}
+    def _tell(self, event: Event, reason: str, **fields: object) -> None:
+        """Log what may repeat, and note it once in a while."""
+        if self._repeats.passes(event.key({"reason": reason, **fields})) is not None:
             self._note(event, reason)
-            log.warning(event, reason=reason, **fields)
+        tell(event, reason=reason, **fields)
 
 
 def _landed(update: Update, name: str, counts: Counter[str]) -> None:
@@ -449,3 +463,12 @@ def _age(timestamp: tuple[int, int]) -> float:
 
 def _names(partitions: Collection[TopicPartition]) -> list[str]:
     return [f"{topic}/{number}" for topic, number in sorted(partitions)]
+
+
+def _of(batch: Batch | None) -> dict[str, Any]:
+    """Which batch it is: its name, and the first and last offset of each partition."""
+    if batch is None:
+        return {}
+    ends = batch.next_offsets
+    offsets = {f"{topic}/{number}": [start, ends[topic, number] - 1] for (topic, number), start in batch.starts.items()}
+    return {"batch": batch.name or None, "offsets": offsets}

@@ -161,6 +161,7 @@ class Writer:
                 out.add(receipt.coordinates)
 
     def _write(self, batch: Batch) -> Written:
+        batch.name = batch.name or f"{self._life}-{next(self._batches)}"
         if not batch.messages:
             return Written(batch, dict(batch.next_offsets), duplicates=batch.skipped)
         began = self._clock()
@@ -220,9 +221,8 @@ class Writer:
     def _letters(self, batch: Batch, failures: Sequence[Failure]) -> list[DeadLetter]:
         if not failures:
             return []
-        name, now = f"{self._life}-{next(self._batches)}", datetime.datetime.now(datetime.UTC)
-        state = State.KEPT if self._outbox is None else State.PENDING
-        return [letter_of(batch.messages[failure.ordinal], failure.error, name, state, now) for failure in failures]
+        now, state = datetime.datetime.now(datetime.UTC), State.KEPT if self._outbox is None else State.PENDING
+        return [letter_of(batch.messages[f.ordinal], f.error, batch.name, state, now) for f in failures]
 
     def _fences_of(self, batch: Batch) -> dict[TopicPartition, Fence]:
         if missing := batch.starts.keys() - self._fences.keys():

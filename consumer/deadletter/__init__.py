@@ -17,17 +17,16 @@ from enum import Enum
 from functools import partial
 from typing import Any, Literal
 
-import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from consumer.deadletter.headers import NoDeadLetterError, Style, letter_of_dead_letter, with_evidence
 from consumer.errors import FatalError
+from consumer.events import Event, tell
 from consumer.letter import Coordinates, DeadLetter
 from consumer.outbox import Receipt, dead_letter_topic
 
 __all__ = ["DeadLetterTopic", "NoDeadLetterError", "Style", "letter_of_dead_letter", "producer_properties"]
 
-log = structlog.get_logger("microbatch")
 _CUT_BYTES = 4096
 _CLOSE_SECONDS = 5.0
 # Scope C in librdkafka's CONFIGURATION.md; and what would undo what is fixed below, under whichever name.
@@ -247,7 +246,7 @@ class DeadLetterTopic:
 
     def _give_up(self, reason: str) -> None:
         """After a fatal error a producer does nothing more: the next one has to send what is on its way."""
-        log.warning("dead_letter_producer_failed", reason=reason, in_flight=len(self._flights))
+        tell(Event.DEAD_LETTER_PRODUCER_FAILED, reason=reason, in_flight=len(self._flights))
         self._receipts += [Receipt(key, f"the producer failed: {reason}") for key in self._flights]
         self.close()
 

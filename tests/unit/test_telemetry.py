@@ -102,12 +102,34 @@ def test_lag_is_what_is_not_committed_yet() -> None:
     assert metrics.value("consumer_lag_seconds", topic="t", partition="0") == 0
 
 
-def test_a_repeated_trouble_is_logged_once_in_a_while() -> None:
-    """An outage of an hour is not a gigabyte of log."""
+def test_a_repeated_trouble_is_noted_once_in_a_while() -> None:
+    """The page shows the latest events: an outage must not push all others out."""
     telemetry, _, clock = made()
+    for _ in range(150):
+        clock.now += 1
+        telemetry.unavailable("PostgreSQL: the connection is lost", 1, 0.1)
+    telemetry.unavailable("another reason", 1, 0.1)
+    events = telemetry.status()["events"]
+    assert [one["event"] for one in events] == ["retry"] * 4
+    assert events[-1]["reason"] == "another reason"
+
+
+def test_a_line_about_a_batch_names_it() -> None:
+    """By the name that its dead letters have, and by the offsets of each partition."""
+    telemetry, _, _ = made()
+    batch = Batch([], {P: 4, ("u", 1): 7}, {P: 9, ("u", 1): 8}, name="life-3")
+    offsets = {"t/0": [4, 8], "u/1": [7, 7]}
     with structlog.testing.capture_logs() as lines:
-        for _ in range(100):
-            clock.now += 1
-            telemetry.unavailable("PostgreSQL: the connection is lost", 1, 0.1)
-        telemetry.unavailable("another reason", 1, 0.1)
-    assert len(lines) == 100 // 30 + 1 + 1
+        telemetry.wrote(Written(batch, {P: 9}), 0.1)
+        telemetry.unavailable("away", 1, 0.1, batch)
+        telemetry.stopped_writing("too many", 300, batch)
+        telemetry.cut(61, batch)
+        telemetry.unavailable("away, at a claim", 1, 0.1)
+    named = [(line["event"], line.get("batch"), line.get("offsets")) for line in lines]
+    assert named == [
+        ("batch_written", "life-3", offsets),
+        ("retry", "life-3", offsets),
+        ("held", "life-3", offsets),
+        ("connection_cut", "life-3", offsets),
+        ("retry", None, None),
+    ]
