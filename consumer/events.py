@@ -30,12 +30,7 @@ class Event(Enum):
     SERVING = "info", "Metrics, probes and the page are answered there.", ("url", "page")
     REBALANCED = "info", "Partitions were assigned, revoked or lost (`kind`).", ("kind", "partitions")
     CLAIMED = "info", "These partitions flow, from these offsets on.", ("next_offsets",)
-    FENCED = (
-        "warning",
-        "Another instance owns these partitions; their records are dropped.",
-        ("partitions",),
-        ("partitions",),
-    )
+    FENCED = "warning", "Another instance owns these partitions; their records are dropped.", ("partitions",)
     BATCH_WRITTEN = (
         "debug",
         "A batch was committed (`--verbose`).",
@@ -95,10 +90,11 @@ class Event(Enum):
         return self.name.lower()
 
     def key(self, fields: dict[str, Any]) -> Hashable:
-        """Equal for lines that repeat each other, but for numbers in them; None where none does."""
+        """Equal for lines that repeat each other, but for numbers in their reasons; None where none does."""
         if not self.repeats:
             return None
-        return (self.name, *(_NUMBER.sub("", str(fields.get(name))) for name in self.repeats))
+        values = fields | {"reason": without_numbers(str(fields.get("reason")))}
+        return (self.name, *(values.get(name) for name in self.repeats))
 
 
 def tell(event: Event, **fields: object) -> None:
@@ -107,7 +103,7 @@ def tell(event: Event, **fields: object) -> None:
 
 
 def without_numbers(text: str) -> str:
-    """What makes a line of somebody else's a repeat: librdkafka puts durations into them."""
+    """What makes a sentence the same as another: librdkafka puts durations into its own, databases process ids."""
     return _NUMBER.sub("", text)
 
 

@@ -71,12 +71,15 @@ def test_each_line_has_fields_of_its_event_only() -> None:
 
 
 def test_a_line_repeats_another_but_for_numbers() -> None:
-    """Of its event, by the fields that tell repeats."""
+    """Those in reasons; a topic or a code is another one if its number is."""
     late = {"reason": "no answer for 5 s", "failures": 1}
     assert Event.RETRY.key(late) == Event.RETRY.key({"reason": "no answer for 35 s", "failures": 9})
     assert Event.RETRY.key(late) != Event.RETRY.key({"reason": "refused"})
     assert Event.RETRY.key(late) != Event.TROUBLE.key(late)
     assert Event.STARTED.key({}) is None
+    refused = {"topic": "t1", "stage": "write", "code": "23505", "reason": "refused"}
+    for other in ({"topic": "t2"}, {"code": "23514"}):
+        assert Event.DEAD_LETTERED.key(refused) != Event.DEAD_LETTERED.key(refused | other)
 
 
 def test_one_of_a_kind_passes_in_a_minute_and_says_how_many_did_not() -> None:
