@@ -145,7 +145,7 @@ def tables(topic: str) -> Iterator[str]:
               code text unique, parent text references {topic}_parent, short varchar(4), colour {topic}_colour)"""
     yield f"insert into {topic} (id, code) values (-1, 'canary-unique')"
     yield f"""create function {topic}_refuse() returns trigger language plpgsql as
-              $$begin if new.n = 13 then raise exception 'not %', new.id using detail = new.name; end if;
+              $$begin if new.n = 13 then raise exception 'not %', new.name using detail = new.name; end if;
               return new; end$$"""
     yield f"create trigger refuse before insert on {topic} for each row execute function {topic}_refuse()"
 
@@ -183,6 +183,22 @@ def test_no_canary_leaves_its_place(site: Site) -> None:
     assert written[0]["offsets"][f"{site.topic}/0"][0] == 0
     named = {json.loads(evidence)["batch"] for _, evidence in site.letters()}
     assert named <= {line["batch"] for line in written}
+
+
+@pytest.mark.parametrize("site", ["fields"], indirect=True)
+@pytest.mark.parametrize("verdict", ["stop", "retry"])
+def test_a_refusal_that_the_settings_overrule_is_told_without_its_text(site: Site, verdict: str) -> None:
+    """What a server says of a value holds the value: it is an error of the daemon's now, and no dead letter."""
+    written = json.loads(site.config.read_text())
+    written["sink"]["errors"] = {"P0001": verdict}
+    written["retry"] = {"max_delay_ms": 100, "give_up_after_ms": 1000}
+    site.config.write_text(json.dumps(written))
+    done = ended(start("run", site.config))
+    assert done.returncode == 1, done.stderr
+    assert "(P0001)" in done.stderr
+    assert CANARY not in done.stderr + done.stdout
+    failed = json.loads([line for line in done.stderr.splitlines() if line.startswith("{")][-1])
+    assert (failed["event"], failed["reason"] in done.stderr.splitlines()[-2]) == ("failed", True)
 
 
 def told(*arguments: object, path: dict[str, str]) -> str:

@@ -12,6 +12,8 @@ from consumer.sinks.postgres import sqlstate
 from consumer.sinks.postgres.sqlstate import Rules, Verdict
 
 _PATIENCE = 5
+_RAISE = "exec_stmt_raise"  # pl_exec.c
+_BUILT_IN = Rules({})
 _REFUSED_LOGIN = re.compile(
     r"authentication failed|no password supplied|no pg_hba\.conf entry|pg_hba\.conf rejects|password is empty|"
     r"is not permitted to log in|requires a valid client certificate|certificate verify failed|"
@@ -44,7 +46,7 @@ class Translation:
             diag = error.diag
             column = diag.column_name or _column(diag.context, columns)
             return rejection(state, diag.table_name, column, diag.constraint_name, table)
-        message = f"PostgreSQL: {error.diag.message_primary or sqlstate.condition(state)} ({state})"
+        message = f"PostgreSQL: {_said(error, state)} ({state})"
         if rule.verdict in (Verdict.RETRY, Verdict.RECONNECT):
             return UnavailableError(message, smaller=rule.smaller)
         if rule.verdict is Verdict.DOUBTFUL:
@@ -62,6 +64,14 @@ class Translation:
     def refuses_data(self, error: psycopg.Error) -> bool:
         """Whether the error is about the rows."""
         return error.sqlstate is not None and self._rules.rule(error.sqlstate).verdict is Verdict.RECORD
+
+
+def _said(error: psycopg.Error, state: str) -> str:
+    """What the server says, where that cannot hold a value: the name of the condition where it is about data, whatever
+    the user makes of it, where there is no rule, and where a function of the user's says it (RAISE of PL/pgSQL)."""
+    rule, text = _BUILT_IN.rule(state), error.diag.message_primary
+    about_data = rule is sqlstate.UNKNOWN or rule.verdict is Verdict.RECORD
+    return sqlstate.condition(state) if about_data or error.diag.source_function == _RAISE or not text else text
 
 
 def _of_connection(error: psycopg.Error) -> bool:
