@@ -100,8 +100,9 @@ def _rate(found: Preview, rate: float) -> Iterator[str]:
     mapping, writing = found.seconds["map"], found.seconds["write"]
     limit, share = max(("decoding and mapping", mapping), ("writing", writing), key=lambda stage: stage[1])
     yield (
-        f"about {rate:,.0f} records/s an instance, of which {limit} takes {share / (mapping + writing):.0%}: decoded "
-        f"and mapped in {mapping:.3f} s, written in {writing:.3f} s, without COMMIT"
+        f"about {float(f'{rate:.2g}'):,.0f} records/s an instance, of which {limit} takes "
+        f"{share / (mapping + writing):.0%}: decoded and mapped in {mapping:.3f} s, written in {writing:.3f} s, "
+        "without COMMIT"
     )
 
 
