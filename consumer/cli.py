@@ -83,7 +83,9 @@ def plan(
     records: Annotated[
         int, typer.Option(min=1, max=100_000, help="how many records of all partitions together")
     ] = 1000,
-    begin: Annotated[Begin, typer.Option("--from", help="`stored`: where `run` would go on")] = Begin.STORED,
+    begin: Annotated[
+        Begin, typer.Option("--from", help="begin there; `stored`: where `run` would, or earliest or latest")
+    ] = Begin.STORED,
     as_json: AsJson = False,
 ) -> None:
     """Try a sample of the live topics, and roll it back: what would be written, what rejected and why, how fast.

@@ -13,6 +13,7 @@ from consumer import errors
 from consumer.cli import app
 from consumer.config.properties import REFUSED
 from consumer.config.showing import json_schema, settings_table
+from consumer.events import Event
 from consumer.metrics import CATALOGUE, PREFIX
 from consumer.sinks.postgres import sqlstate
 from consumer.sinks.sqlite import codes
@@ -33,6 +34,15 @@ def errors_table() -> str:
     rules += [(rule.code, rule.verdict.value, rule.why) for rule in codes.RULES]
     lines = ["| SQLSTATE, its class, or SQLite's code | the daemon will | because, or what to do |", "|---|---|---|"]
     lines += [f"| `{state}` | {verdict} | {why} |" for state, verdict, why in rules]
+    return "\n".join(lines) + "\n"
+
+
+def events_table() -> str:
+    """Every event of the log as a Markdown table."""
+    lines = ["| event | level | fields | meaning |", "|---|---|---|---|"]
+    for event in Event:
+        fields = ", ".join(f"`{name}`{'*' if name in event.repeats else ''}" for name in event.fields)
+        lines.append(f"| `{event}` | {event.level} | {fields} | {event.meaning} |")
     return "\n".join(lines) + "\n"
 
 
@@ -88,6 +98,7 @@ def tree() -> str:
 PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "docs/reference/settings.md": {"settings": settings_table, "properties": properties_table},
     "docs/reference/metrics.md": {"metrics": metrics_table},
+    "docs/reference/log.md": {"events": events_table},
     "docs/reference/errors.md": {"errors": errors_table},
     "docs/reference/commands.md": {"commands": commands},
     "docs/reference/schema.md": {"schema": schema},
