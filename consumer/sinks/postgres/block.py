@@ -10,9 +10,8 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from psycopg import sql
-
 from consumer.errors import RejectedError
+from consumer.sinks.postgres.doubt import condition, literal, marks
 from consumer.sinks.postgres.plan import RECORD, Plan, Probe, Trial
 from consumer.sinks.postgres.translation import rejection
 
@@ -22,34 +21,58 @@ _BLOCK = """
 #variable_conflict use_column
 <<"#block">>
 declare
-  "#at" int := 0; "#next" int; "#end" int; "#size" int := greatest({count} / 2, {least}); "#in_a_row" int := 0;
+  "#at" int := 0; "#start" int; "#next" int; "#end" int; "#size" int; "#in_a_row" int := 0; "#last" int := -1;
   "#before" int := 0; "#dense" boolean := false;
   "#group" int := 0; "#low" int8; "#high" int8; "#rounds" int; "#locked" int8; "#record" record; "#singly" boolean;
-  "#state" text; "#known" text := ''; "#table" text; "#column" text; "#constraint" text; "#probed" text;
+  "#state" text := {state}; "#constraint" text := {constraint}; "#known" text := ''; "#table" text; "#column" text;
+  "#probed" text;
   "#refused" int[] := array[]::int[]; "#evidence" text := ''; "#told" text; "#why" text[] := array[]::text[];
+  "#causes" text[] := array[]::text[]; "#doubt" text; "#doubts" text := ''; "#marks" bytea; "#wrong" boolean := false;
   {variables}
 begin
+  {learn}
+  "#size" := case when "#marks" is null then greatest({count} / 2, {least}) else {count} end;
   while "#at" < {count} and {patient} loop
+    "#start" := "#at"; "#before" := cardinality("#refused");
     "#end" := least("#at" + "#size", {count}); "#next" := "#end"; "#singly" := "#dense";
     if not "#dense" then
       begin
         {groups}
         {late}
-        "#at" := "#end"; "#size" := "#size" * 2; "#in_a_row" := 0;
+        {doubted}
+        "#at" := "#end"; "#size" := "#size" * 2;
       exception when assert_failure or others then
-        get stacked diagnostics "#state" = returned_sqlstate;
-        {judge}
-        "#size" := greatest(("#end" - "#at") / 2, {least}); "#singly" := "#end" - "#at" <= {least};
+        if "#wrong" then
+          "#causes" := null; "#marks" := null; "#wrong" := false; "#last" := -1; "#evidence" := '';
+          "#at" := "#start"; "#refused" := "#refused"[:"#before"];
+        else
+          get stacked diagnostics "#state" = returned_sqlstate, "#constraint" = constraint_name;
+          {judge}
+          "#doubt" := null;
+          {learn}
+          if "#doubt" is null then
+            "#size" := greatest(("#end" - "#at") / 2, {least}); "#singly" := "#end" - "#at" <= {least};
+          end if;
+        end if;
       end;
     end if;
     if "#singly" then
-      "#before" := cardinality("#refused");
       {loop}
         "#next" := "#at" + 1;
-        begin
+        {one}
+        "#at" := "#next";
+        exit when not {patient};
+      end loop;
+      "#dense" := cardinality("#refused") - "#before" > greatest(1, "#size" / {dense});
+      "#size" := case when "#dense" then least("#size" * 2, {most}) else {least} end;
+    end if;
+  end loop;
+  perform set_config('microbatch.refused',
+    '[[' || array_to_string("#refused", ',') || '],[' || array_to_string("#why", ',') || ']]', true);
+end"""
+_ONE = """begin
           {single}
           {late}
-          "#in_a_row" := 0;
         exception when assert_failure or others then
           get stacked diagnostics "#state" = returned_sqlstate, "#table" = table_name, "#column" = column_name,
             "#constraint" = constraint_name;
@@ -68,24 +91,40 @@ begin
               jsonb_build_array("#at", "#group", "#state", "#table", "#column", "#constraint")::text);
           end if;
           "#refused" := array_append("#refused", "#at");
-          "#in_a_row" := "#in_a_row" + 1;
-        end;
-        "#at" := "#next";
-        exit when not {patient};
-      end loop;
-      "#dense" := cardinality("#refused") - "#before" > greatest(1, "#size" / {dense});
-      "#size" := case when "#dense" then least("#size" * 2, {most}) else {least} end;
-    end if;
-  end loop;
-  perform set_config('microbatch.refused',
-    '[[' || array_to_string("#refused", ',') || '],[' || array_to_string("#why", ',') || ']]', true);
-end"""
+          "#in_a_row" := case when "#last" = "#at" - 1 then "#in_a_row" + 1 else 1 end;
+          "#last" := "#at";
+        end;"""
 _JUDGE = """if "#state" <> "#known" then
         if not {of_record} then
           raise;
         end if;
         "#known" := "#state";
       end if;"""
+# Those who may be refused for a reason that was met before are marked, and left to the end of their range. That changes
+# nothing as long as each of them is refused then, for such a reason; else it is undone, and never tried again.
+_LEARN = """if "#state" || "#constraint" <> all("#causes") then
+            "#doubt" := {condition};
+            if "#doubt" is not null then
+              "#causes" := array_append("#causes", "#state" || "#constraint");
+              "#doubts" := concat_ws(' or ', nullif("#doubts", ''), '(' || "#doubt" || ')');
+              begin
+                execute {marks} into "#marks";
+              exception when others then
+                "#causes" := null; "#marks" := null; "#doubt" := null;
+              end;
+            end if;
+          end if;"""
+_DOUBTED = """if "#marks" is not null then
+          {loop}
+            "#at" := "#record"."#row" - {first};
+            {one}
+            if "#last" <> "#at" or "#state" || "#constraint" <> all("#causes") then
+              "#wrong" := true;
+              raise 'one that was doubted is in';
+            end if;
+            exit when not {patient};
+          end loop;
+        end if;"""
 # As few records as are no longer halved, but tried one by one: where each is a plain row, that costs little.
 _LEAST_ROWS, _LEAST = 16, 4
 # Where one of so many is refused, or more, records are tried one by one, up to so many before that is asked again.
@@ -113,32 +152,51 @@ def block(
     patience: int | None,
     of_record: tuple[list[str], list[str]],
     late: Iterable[str],
+    cause: RejectedError | None = None,
 ) -> str:
     """The statements that try the `count` records of these groups; the last one's answer is for `refusals`.
 
     It ends early when more than `patience` in a row are refused. A refusal is by a state `of_record` (see Rules); any
-    other error ends it as an error of its own. `late`: what judges a range that is written.
+    other error ends it as an error of its own. `late`: what judges a range that is written. `cause`: why all of them
+    were refused.
     """
-    alone = groups[0].trial.staged.alone if len(groups) == 1 and groups[0].width == 1 else ""
+    first = groups[0]
+    alone = first.trial.staged.alone if len(groups) == 1 and first.width == 1 else ""
     written = "\n".join(statement for i, group in enumerate(groups) for statement in _group(i, group))
+    judge = _JUDGE.format(of_record=_of_record(*of_record))
     parts = {
         "count": count,
+        "state": literal((cause and cause.sqlstate) or ""),
+        "constraint": literal((cause and cause.constraint) or ""),
         "least": _LEAST_ROWS if alone else _LEAST,
         "dense": _DENSE,
         "most": _MOST,
         "variables": " ".join(_variables(groups)),
         "groups": written,
         "late": " ".join(f"{statement};" for statement in late),
-        "judge": _JUDGE.format(of_record=_of_record(*of_record)),
-        "loop": _each_row(groups[0]) if alone else 'while "#at" < "#end" loop',
+        "judge": judge,
+        "loop": _each_row(first) if alone else 'while "#at" < "#end" loop',
         "single": f"{alone};" if alone else written,
-        "probes": _probes_alone(groups[0].trial.probes) if alone else _probes(groups),
+        "probes": _probes_alone(first.trial.probes) if alone else _probes(groups),
         "patient": "true" if patience is None else f'"#in_a_row" <= {patience}',
+        "learn": "",
+        "doubted": "",
     }
+    parts["one"] = _ONE.format(**parts)
+    if alone and not first.trial.staged.stage:
+        which = f'"#row" >= {first.first} and "#row" < {first.first + count}'
+        parts["groups"] = "\n".join(_group(0, first, f"{_marked(first)} is distinct from 1"))
+        parts["learn"] = _LEARN.format(
+            condition=condition(first.trial),
+            marks=marks(first.trial, which, '"#doubts"'),
+        )
+        parts["doubted"] = _DOUBTED.format(
+            **parts | {"loop": _each_row(first, f"{_marked(first)} = 1"), "first": first.first}
+        )
     return "; ".join(
         [
             *(f"set local {name} = {value}" for name, value in _SETTINGS.items()),
-            f"do {_literal(_BLOCK.format(**parts))}",
+            f"do {literal(_BLOCK.format(**parts))}",
             *(f"set local {name} to default" for name in _SETTINGS),
             *(group.trial.unindex for group in groups),
             _READ,
@@ -159,11 +217,11 @@ def refusals(answer: str, groups: Sequence[Staged]) -> dict[int, RejectedError]:
     return found
 
 
-def _group(index: int, group: Staged) -> Iterable[str]:
+def _group(index: int, group: Staged, which: str = "true") -> Iterable[str]:
     staged = group.trial.staged
     yield f'"#group" := {index};'
     yield from _bounds(group)
-    yield f"{group.trial.move(_RANGE)};"
+    yield f"{group.trial.move(f'{_RANGE} and {which}')};"
     if not staged.stage:
         return
     if staged.rounds:
@@ -179,9 +237,14 @@ def _bounds(group: Staged) -> Iterable[str]:
     yield f'"#high" := {group.first} + "#next"::int8 * {group.width};'
 
 
-def _each_row(group: Staged) -> str:
+def _marked(group: Staged) -> str:
+    """Of each row, when it is one to a record."""
+    return f'get_byte("#block"."#marks", ("#row" - {group.first})::int)'
+
+
+def _each_row(group: Staged, more: str = "true") -> str:
     start, end = (f'{group.first} + "#block"."{name}"::int8' for name in ("#at", "#end"))
-    which = f'"#row" >= {start} and "#row" < {end}'
+    which = f'"#row" >= {start} and "#row" < {end} and {more}'
     return f'for "#record" in select * from {group.trial.raw.stage} where {which} order by "#row" loop'  # noqa: S608 (quoted)
 
 
@@ -205,7 +268,7 @@ def _probes(groups: Sequence[Staged]) -> str:
         lines.append(f"when {i} then")
         source = f"from {group.trial.raw.stage} where {_RANGE}"
         for j, probe in enumerate(group.trial.probes):
-            lines.append(f'"#probed" := {_literal(probe.column)};')
+            lines.append(f'"#probed" := {literal(probe.column)};')
             lines.append(f'for "#{i}_{j}" in select {probe.value} {source} loop end loop;')
             if probe.type_name != probe.base:
                 lines.append(f"perform {probe.value}::{probe.type_name} {source};")
@@ -217,7 +280,7 @@ def _probes_alone(probes: Sequence[Probe]) -> str:
     lines = []
     for j, probe in enumerate(probes):
         value = f'"{RECORD}".{probe.value}'
-        lines.append(f'"#probed" := {_literal(probe.column)}; "#0_{j}" := {value};')
+        lines.append(f'"#probed" := {literal(probe.column)}; "#0_{j}" := {value};')
         if probe.type_name != probe.base:
             lines.append(f"perform {value}::{probe.type_name};")
     return "\n".join(lines)
@@ -232,8 +295,4 @@ def _of_record(states: list[str], others: list[str]) -> str:
 
 
 def _array(values: Iterable[str]) -> str:
-    return f"{_literal('{' + ','.join(values) + '}')}::text[]"
-
-
-def _literal(text: str) -> str:
-    return sql.Literal(text).as_string()
+    return f"{literal('{' + ','.join(values) + '}')}::text[]"

@@ -71,12 +71,16 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A value in the raw stage, by SQL, and what it must fit into: the column's type, and that without domains."""
+    """A value in the raw stage, by SQL, and what it must fit into: the column's type, and that without domains.
+
+    `cuts`: a cast would make it fit, where the column refuses it.
+    """
 
     column: str
     value: str
     type_name: str
     base: str
+    cuts: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +89,10 @@ class Trial:
 
     `raw` takes them in, and refuses nothing that only the server can judge. From there `move` takes those that count
     into the table; or, if it has merges, into the stage of `staged`. `index` and `unindex`, before and after all that,
-    make a few rows as quick to have as many.
+    make a few rows as quick to have as many. `table`: its name, quoted.
     """
 
+    table: str
     raw: Plan
     index: str
     unindex: str
@@ -194,7 +199,7 @@ def trial(relation: Relation, plan: Plan) -> Trial:
         plan, create=create, stage=raw.as_string(), wire=(*_HEAD, *wire), copy=_copy(raw, [ROW, DELETE, *fields])
     )
     probes = [
-        Probe(column.name, value.as_string(), column.type_name, relation.stages[column.name])
+        Probe(column.name, value.as_string(), column.type_name, relation.stages[column.name], _cuts(column))
         for column, value in zip(plan.columns, values, strict=True)
     ]
     into: sql.Composable = sql.SQL(relation.name)
@@ -205,7 +210,7 @@ def trial(relation: Relation, plan: Plan) -> Trial:
         fields, values = [ROW, DELETE, *fields], [ROW, DELETE, *values]
     move = sql.SQL("insert into {} ({}) select {} from {}").format(into, listed(fields), listed(values), raw)
     unindex = sql.SQL("drop index {}").format(index).as_string()
-    return Trial(taking, _index(name), unindex, plan, move.as_string(), tuple(probes))
+    return Trial(relation.name, taking, _index(name), unindex, plan, move.as_string(), tuple(probes))
 
 
 def _record(relation: Relation, columns: Iterable[Column]) -> sql.Composed:
@@ -215,8 +220,11 @@ def _record(relation: Relation, columns: Iterable[Column]) -> sql.Composed:
 
 def _cast(relation: Relation, column: Column) -> sql.SQL:
     # Text is cast by assignment alone: said aloud, a cast cuts off what is too long.
-    cuts = column.kind in (Kind.TEXT, Kind.ARRAY)
-    return sql.SQL("" if cuts else f"::{relation.stages[column.name]}")
+    return sql.SQL("" if _cuts(column) else f"::{relation.stages[column.name]}")
+
+
+def _cuts(column: Column) -> bool:
+    return column.kind in (Kind.TEXT, Kind.ARRAY)
 
 
 def _stage(

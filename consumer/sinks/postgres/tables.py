@@ -56,6 +56,7 @@ class Tables:
         self._applied = False  # something was written after the savepoint
         self._staged = 0  # rows of this transaction that went into stages
         self._suspect: int | None = None  # see isolate.Tries
+        self._cause: RejectedError | None = None  # of the last refusal
         self.defers = False
         self.opening = ""
 
@@ -107,6 +108,7 @@ class Tables:
                 with self._instructed(connection):
                     run(connection, _IMMEDIATE)
         except RejectedError as error:
+            self._cause = RejectedError(error.reason, error.sqlstate, constraint=error.constraint)
             self._undo(connection)
             self._require_same_type(error)
             raise
@@ -152,7 +154,7 @@ class Tables:
         late = [_IMMEDIATE, *self._deferral()] if self._checks_late() else []
         try:
             staged = [self._stage(connection, group, records) for group in present]
-            statements = block(staged, len(records), patience, self._rules.of_record(), late)
+            statements = block(staged, len(records), patience, self._rules.of_record(), late, self._cause)
             answer = run(connection, statements)[-1][0][0][0]
         except (psycopg.Error, RejectedError) as error:
             # The data is refused on its way, or the server lacks what is needed here: other ways may do.
