@@ -71,6 +71,7 @@ begin
     '[[' || array_to_string("#refused", ',') || '],[' || array_to_string("#why", ',') || ']]', true);
 end"""
 _ONE = """begin
+          {before}
           {single}
           {late}
         exception when assert_failure or others then
@@ -78,11 +79,7 @@ _ONE = """begin
             "#constraint" = constraint_name;
           {judge}
           if "#table" = '' and "#column" = '' and left("#state", 2) in ('22', '23') then
-            begin
-              {probes}
-            exception when others then
-              "#column" := "#probed";
-            end;
+            {probes}
           end if;
           "#told" := concat_ws(chr(1), "#group", "#state", "#table", "#column", "#constraint");
           if "#told" <> "#evidence" then
@@ -177,7 +174,8 @@ def block(
         "judge": judge,
         "loop": _each_row(first) if alone else 'while "#at" < "#end" loop',
         "single": f"{alone};" if alone else written,
-        "probes": _probes_alone(first.trial.probes) if alone else _probes(groups),
+        "before": _probes_alone(first.trial.probes) if alone else "",
+        "probes": '"#column" := "#probed";' if alone else _probes(groups),
         "patient": "true" if patience is None else f'"#in_a_row" <= {patience}',
         "learn": "",
         "doubted": "",
@@ -263,7 +261,7 @@ def _variables(groups: Sequence[Staged]) -> Iterable[str]:
 
 def _probes(groups: Sequence[Staged]) -> str:
     """Looks for the column whose value does not fit, which only COPY would have told: by assigning it to a variable."""
-    lines = ['case "#group"']
+    lines = ['begin case "#group"']
     for i, group in enumerate(groups):
         lines.append(f"when {i} then")
         source = f"from {group.trial.raw.stage} where {_RANGE}"
@@ -272,18 +270,18 @@ def _probes(groups: Sequence[Staged]) -> str:
             lines.append(f'for "#{i}_{j}" in select {probe.value} {source} loop end loop;')
             if probe.type_name != probe.base:
                 lines.append(f"perform {probe.value}::{probe.type_name} {source};")
-    return "\n".join([*lines, "end case;"])
+    return "\n".join([*lines, 'end case; exception when others then "#column" := "#probed"; end;'])
 
 
 def _probes_alone(probes: Sequence[Probe]) -> str:
-    """The same for the row in the variable, which is at hand."""
+    """The same for the row in the variable: before it is written, which is the quickest way to be refused."""
     lines = []
     for j, probe in enumerate(probes):
         value = f'"{RECORD}".{probe.value}'
         lines.append(f'"#probed" := {literal(probe.column)}; "#0_{j}" := {value};')
         if probe.type_name != probe.base:
             lines.append(f"perform {value}::{probe.type_name};")
-    return "\n".join(lines)
+    return "\n".join([*lines, """"#probed" := '';"""])
 
 
 def _of_record(states: list[str], others: list[str]) -> str:

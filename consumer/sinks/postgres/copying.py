@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,9 +13,10 @@ from consumer.errors import RejectedError
 from consumer.sinks.conversion import checked
 from consumer.sinks.postgres.binary import encoded
 from consumer.sinks.postgres.plan import Plan
-from consumer.table import Column, TableRows
+from consumer.table import Column, Kind, TableRows
 
 _LOT = 500
+_NO_TEXT = re.compile("[\0\ud800-\udfff]").search
 # What the driver's encoders raise for a value that they cannot encode. It is caught around them and nowhere else.
 _UNENCODABLE = (OverflowError, UnicodeEncodeError, struct.error, TypeError, ValueError, RecursionError)
 
@@ -43,10 +45,12 @@ def unfit(plan: Plan, rows: TableRows) -> dict[int, RejectedError]:
     """The rows, by their place, that are refused before anything is sent. Raises FatalError."""
     found: dict[int, RejectedError] = {}
     every = range(len(rows.rows))
-    kept = [] if plan.deletes else [i for i in every if not (rows.deletes and rows.deletes[i])]
-    for index, column in enumerate(plan.columns):
+    kept: Sequence[int] = every
+    if plan.deletes or rows.deletes:
+        kept = [] if plan.deletes else [i for i in every if not (rows.deletes and rows.deletes[i])]
+    for column, cells in zip(plan.columns, zip(*rows.rows, strict=True), strict=True):
         places = every if column.name in plan.needed else kept
-        values = [rows.rows[place][index] for place in places]
+        values = cells if places is every else [cells[place] for place in places]
         try:
             checked(column, values)
         except (RejectedError, *_UNENCODABLE):
@@ -57,15 +61,28 @@ def unfit(plan: Plan, rows: TableRows) -> dict[int, RejectedError]:
 
 
 def _each(column: Column, places: Sequence[int], values: Sequence[Any]) -> dict[int, RejectedError]:
-    found = {}
+    found: dict[int, RejectedError | None] = {}
+    # Why text cannot be sent takes long to tell, and may be asked of all: those with NUL share it, and those without.
+    shared: dict[bool, RejectedError | None] = {}
     for place, value in zip(places, values, strict=True):
-        try:
-            checked(column, [value])
-        except RejectedError as error:
-            found[place] = error
-        except _UNENCODABLE as error:
-            found[place] = _unencodable(error)
-    return found
+        if column.kind is not Kind.TEXT or not isinstance(value, str):
+            found[place] = _alone(column, value)
+        elif _NO_TEXT(value):
+            nul = "\0" in value
+            if nul not in shared:
+                shared[nul] = _alone(column, value)
+            found[place] = shared[nul]
+    return {place: error for place, error in found.items() if error}
+
+
+def _alone(column: Column, value: Any) -> RejectedError | None:
+    try:
+        checked(column, [value])
+    except RejectedError as error:
+        return error
+    except _UNENCODABLE as error:
+        return _unencodable(error)
+    return None
 
 
 def _reason(plan: Plan, rows: TableRows, error: BaseException) -> RejectedError:

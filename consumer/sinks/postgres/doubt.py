@@ -44,9 +44,9 @@ def marks(trial: Trial, which: str, met: str) -> str:
 
     `which` as in Plan; `met`: the expression for the text of the condition.
     """
-    values = ", ".join(f"{probe.value} as {sql.Identifier(probe.column).as_string()}" for probe in trial.probes)
-    before = """select decode(string_agg(case when m then '01' else '00' end, '' order by "#row"), 'hex') from (select "#row", """
-    after = f""" as m from (select "#row", {values} from {trial.raw.stage} where {which}) r) s"""  # noqa: S608 (quoted)
+    rows = f'(select "#row", {trial.values} from {trial.raw.stage} where {which}) r'  # noqa: S608 (quoted)
+    before = """select decode(string_agg(case when m then '01' else '00' end, '' order by "#row"), 'hex')"""
+    before, after = f'{before} from (select "#row", ', f" as m from {rows}) s"
     return f"{literal(before)} || {met} || {literal(after)}"
 
 

@@ -89,11 +89,13 @@ class Trial:
 
     `raw` takes them in, and refuses nothing that only the server can judge. From there `move` takes those that count
     into the table; or, if it has merges, into the stage of `staged`. `index` and `unindex`, before and after all that,
-    make a few rows as quick to have as many. `table`: its name, quoted.
+    make a few rows as quick to have as many. `table`: its name, quoted. `values`: what there is to select in the raw
+    stage, under the names that it has in the table. `probes`: of what may not fit.
     """
 
     table: str
     raw: Plan
+    values: str
     index: str
     unindex: str
     staged: Plan
@@ -201,7 +203,9 @@ def trial(relation: Relation, plan: Plan) -> Trial:
     probes = [
         Probe(column.name, value.as_string(), column.type_name, relation.stages[column.name], _cuts(column))
         for column, value in zip(plan.columns, values, strict=True)
+        if column.type_name != relation.loose[column.name]
     ]
+    named = listed(sql.SQL("{} as {}").format(*pair) for pair in zip(values, fields, strict=True))
     into: sql.Composable = sql.SQL(relation.name)
     if plan.stage:
         create, ranged = _stage(relation, names, relation.stages, indexed=True)
@@ -210,7 +214,7 @@ def trial(relation: Relation, plan: Plan) -> Trial:
         fields, values = [ROW, DELETE, *fields], [ROW, DELETE, *values]
     move = sql.SQL("insert into {} ({}) select {} from {}").format(into, listed(fields), listed(values), raw)
     unindex = sql.SQL("drop index {}").format(index).as_string()
-    return Trial(relation.name, taking, _index(name), unindex, plan, move.as_string(), tuple(probes))
+    return Trial(relation.name, taking, named.as_string(), _index(name), unindex, plan, move.as_string(), tuple(probes))
 
 
 def _record(relation: Relation, columns: Iterable[Column]) -> sql.Composed:

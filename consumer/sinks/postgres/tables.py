@@ -140,7 +140,7 @@ class Tables:
             else:
                 places = unfit(plan, table_rows)
                 found |= {table_rows.ordinals[place]: places[place] for place in sorted(places, reverse=True)}
-        for error in found.values():
+        for error in set(found.values()):
             self._require_same_type(error)
         return found
 
