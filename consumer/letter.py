@@ -75,17 +75,16 @@ class DeadLetter:
 
 def evidence_of(error: RecordError, batch: str, attempts: int = 1) -> Evidence:
     """What this error tells."""
-    found = Evidence(error.stage, type(error).__name__, _clean(error.reason[:_REASON]), attempts=attempts, batch=batch)
-    if not isinstance(error, RejectedError):
-        return found
-    told = (error.sqlstate, error.table, error.column, error.constraint)
-    sqlstate, table, column, constraint = (text and _clean(text) for text in told)
-    return replace(found, sqlstate=sqlstate, table=table, column=column, constraint=constraint)
+    named: tuple[str | None, ...] = (None,) * 4
+    if isinstance(error, RejectedError):
+        named = error.sqlstate, error.table, error.column, error.constraint
+    sqlstate, table, column, constraint = (text and _clean(text) for text in named)
+    reason = _clean(error.reason[:_REASON])
+    return Evidence(error.stage, type(error).__name__, reason, sqlstate, table, column, constraint, attempts, batch)
 
 
-def letter_of(message: Message, error: RecordError, batch: str, state: State, now: datetime.datetime) -> DeadLetter:
+def letter_of(message: Message, evidence: Evidence, state: State, now: datetime.datetime) -> DeadLetter:
     """The dead letter of a record as read."""
-    evidence = evidence_of(error, batch)
     try:
         headers = message.headers()
     except SystemError:  # a header's name is not UTF-8: the client cannot give any of them
@@ -106,4 +105,6 @@ def letter_of(message: Message, error: RecordError, batch: str, state: State, no
 
 def _clean(text: str) -> str:
     """What every database takes as text."""
+    if text.isascii() and "\0" not in text:
+        return text
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()

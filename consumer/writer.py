@@ -18,7 +18,7 @@ from typing import Protocol
 from consumer.batch import Batch
 from consumer.breaker import Breaker
 from consumer.errors import Failure, FatalError, FencedError, HeldError, RejectedError, TopicPartition, UnavailableError
-from consumer.letter import Coordinates, DeadLetter, State, letter_of
+from consumer.letter import Coordinates, DeadLetter, State, evidence_of, letter_of
 from consumer.mapping import Mapped
 from consumer.outbox import Outbox, Receipt
 from consumer.record import Message
@@ -222,7 +222,9 @@ class Writer:
         if not failures:
             return []
         now, state = datetime.datetime.now(datetime.UTC), State.KEPT if self._outbox is None else State.PENDING
-        return [letter_of(batch.messages[f.ordinal], f.error, batch.name, state, now) for f in failures]
+        # Records that are refused alike share their error.
+        told = {error: evidence_of(error, batch.name) for error in {failure.error for failure in failures}}
+        return [letter_of(batch.messages[f.ordinal], told[f.error], state, now) for f in failures]
 
     def _fences_of(self, batch: Batch) -> dict[TopicPartition, Fence]:
         if missing := batch.starts.keys() - self._fences.keys():

@@ -20,7 +20,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from consumer.batch import Batch, BatchPolicy, Collector
 from consumer.breaker import Breaker
 from consumer.errors import DecodeError, FatalError, TopicPartition, UnavailableError
-from consumer.letter import State, letter_of
+from consumer.letter import State, evidence_of, letter_of
 from consumer.mapping import Mapped
 from consumer.record import Message
 from consumer.sinks import Fence, Position
@@ -479,7 +479,7 @@ def least(admin: Admin, server: Postgres) -> Iterator[Callable[..., PostgresSink
 
 
 LETTER = letter_of(
-    MemoryMessage(*P, 0, b"x"), DecodeError("no"), "", State.PENDING, datetime.datetime.now(datetime.UTC)
+    MemoryMessage(*P, 0, b"x"), evidence_of(DecodeError("no"), ""), State.PENDING, datetime.datetime.now(datetime.UTC)
 )
 
 

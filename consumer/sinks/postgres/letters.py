@@ -32,6 +32,12 @@ _COPY = f"copy {TABLE} (group_id, {COLUMNS}) from stdin (format binary)"
 _TYPES = ["text", "text", "int4", "int8", "text", "text", "jsonb", "bytea", "bytea", "json"]
 _TYPES += ["int4", "int8", "int4", "timestamptz"]
 _GIVEN = f"unnest(%(topics)s::text[], %(partitions)s::int[], %(offsets)s::bigint[]) as n ({_ORDER})"
+_THERE = f"""
+select exists (select from {TABLE} d
+  join unnest(%(topics)s::text[], %(partitions)s::int[], %(firsts)s::bigint[], %(lasts)s::bigint[])
+    as n (topic, partition, first, last) using (topic, partition)
+  where group_id = %(group)s and "offset" between first and last)
+"""
 _HELD = f"""
 select {_ORDER} from {TABLE} d join {_GIVEN} using ({_ORDER})
 where group_id = %(group)s and state = any(%(states)s::text[]) order by {_ORDER} for update of d
@@ -133,7 +139,10 @@ class PostgresLetters:
             self._join()
             if not last:
                 return
-            connection.execute(_REPLACE.encode(), self._given(last, tuple(State)))
+            # Seldom: none of them was here before.
+            ((there,),) = connection.execute(_THERE.encode(), self._spanned(last)).fetchall()
+            if there:
+                connection.execute(_REPLACE.encode(), self._given(last, tuple(State)))
             with connection.cursor() as cursor, cursor.copy(_COPY.encode()) as channel:
                 channel.set_types(_TYPES)
                 for letter in last.values():
@@ -199,6 +208,15 @@ class PostgresLetters:
         topics, partitions, offsets = map(list, zip(*coordinates, strict=True)) if coordinates else ([], [], [])
         given = {"topics": topics, "partitions": partitions, "offsets": offsets}
         return given | {"group": self._group, "states": [state.value for state in states]}
+
+    def _spanned(self, coordinates: Collection[Coordinates]) -> dict[str, Any]:
+        """The partitions, with the first and the last of their offsets."""
+        firsts: dict[TopicPartition, int] = {}
+        lasts: dict[TopicPartition, int] = {}
+        for topic, partition, offset in sorted(coordinates):
+            firsts.setdefault((topic, partition), offset)
+            lasts[topic, partition] = offset
+        return self._of(lasts) | {"firsts": list(firsts.values()), "lasts": list(lasts.values())}
 
     def _of(self, partitions: Collection[TopicPartition]) -> dict[str, Any]:
         topics, numbers = map(list, zip(*partitions, strict=True)) if partitions else ([], [])
