@@ -27,7 +27,8 @@ declare
   "#state" text := {state}; "#constraint" text := {constraint}; "#known" text := ''; "#table" text; "#column" text;
   "#probed" text;
   "#refused" int[] := array[]::int[]; "#evidence" text := ''; "#told" text; "#why" text[] := array[]::text[];
-  "#causes" text[] := array[]::text[]; "#doubt" text; "#doubts" text := ''; "#marks" bytea; "#wrong" boolean := false;
+  "#causes" text[] := array[]::text[]; "#doubt" text; "#doubts" text := ''; "#marks" bytea;
+  "#expected" boolean; "#wrong" boolean := false;
   {variables}
 begin
   {learn}
@@ -83,7 +84,7 @@ _ONE = """begin
           end if;
           "#told" := concat_ws(chr(1), "#group", "#state", "#table", "#column", "#constraint");
           if "#told" <> "#evidence" then
-            "#evidence" := "#told";
+            "#evidence" := "#told"; "#expected" := "#state" || "#constraint" = any("#causes");
             "#why" := array_append("#why",
               jsonb_build_array("#at", "#group", "#state", "#table", "#column", "#constraint")::text);
           end if;
@@ -102,7 +103,7 @@ _JUDGE = """if "#state" <> "#known" then
 _LEARN = """if "#state" || "#constraint" <> all("#causes") then
             "#doubt" := {condition};
             if "#doubt" is not null then
-              "#causes" := array_append("#causes", "#state" || "#constraint");
+              "#causes" := array_append("#causes", "#state" || "#constraint"); "#evidence" := '';
               "#doubts" := concat_ws(' or ', nullif("#doubts", ''), '(' || "#doubt" || ')');
               begin
                 execute {marks} into "#marks";
@@ -115,7 +116,7 @@ _DOUBTED = """if "#marks" is not null then
           {loop}
             "#at" := "#record"."#row" - {first};
             {one}
-            if "#last" <> "#at" or "#state" || "#constraint" <> all("#causes") then
+            if "#last" <> "#at" or not "#expected" then
               "#wrong" := true;
               raise 'one that was doubted is in';
             end if;

@@ -10,16 +10,19 @@ from psycopg import sql
 from consumer.sinks.postgres.plan import Trial
 
 # Refused by a constraint on its own row (CHECK), for want of another row (a foreign key), or because of one (unique).
+# Not for want of one in the same table: it may be in the same range. OFFSET 0 keeps the planner from reading the whole
+# table into a hash.
 _CONDITION = """(case when "#constraint" <> '' then coalesce(
   (select case contype when 'c' then format('not (%s)', pg_get_expr(conbin, conrelid)) else (
-      select format('not exists (select from %s t where %s) and %s', confrelid::regclass,
+      select format('not exists (select from %s t where %s offset 0) and %s', confrelid::regclass,
         string_agg(format('t.%I = r.%I', there.attname, here.attname), ' and '),
         string_agg(format('r.%I is not null', here.attname), ' and '))
       from unnest(conkey, confkey) as k (here, there)
       join pg_attribute here on here.attrelid = conrelid and here.attnum = k.here
       join pg_attribute there on there.attrelid = confrelid and there.attnum = k.there) end
-    from pg_constraint where conrelid = {table}::regclass and conname = "#constraint" and contype in ('c', 'f')),
-  (select format('%1$s and row(%2$s) is not null and (exists (select from %3$s t where %4$s and %1$s)'
+    from pg_constraint where conrelid = {table}::regclass and conname = "#constraint" and contype in ('c', 'f')
+      and confrelid <> conrelid),
+  (select format('%1$s and row(%2$s) is not null and (exists (select from %3$s t where %4$s and %1$s offset 0)'
         ' or row_number() over (partition by %2$s, %1$s order by "#row") > 1)',
         coalesce(pg_get_expr(indpred, indrelid), 'true'), string_agg(format('r.%I', attname), ', '), indrelid::regclass,
         string_agg(format('t.%1$I = r.%1$I', attname), ' and '))
