@@ -24,6 +24,7 @@ declare
   "#at" int := 0; "#start" int; "#next" int; "#end" int; "#size" int; "#in_a_row" int := 0; "#last" int := -1;
   "#before" int := 0; "#dense" boolean := false;
   "#group" int := 0; "#low" int8; "#high" int8; "#rounds" int; "#locked" int8; "#record" record; "#singly" boolean;
+  "#indexed" boolean := false;
   "#state" text := {state}; "#constraint" text := {constraint}; "#known" text := ''; "#table" text; "#column" text;
   "#probed" text;
   "#refused" int[] := array[]::int[]; "#evidence" text := ''; "#told" text; "#why" text[] := array[]::text[];
@@ -52,6 +53,10 @@ begin
           "#doubt" := null;
           {learn}
           if "#doubt" is null then
+            if not "#indexed" then
+              {index}
+              "#indexed" := true;
+            end if;
             "#size" := greatest(("#end" - "#at") / 2, {least}); "#singly" := "#end" - "#at" <= {least};
           end if;
         end if;
@@ -100,7 +105,7 @@ _JUDGE = """if "#state" <> "#known" then
       end if;"""
 # Those who may be refused for a reason that was met before are marked, and left to the end of their range. That changes
 # nothing as long as each of them is refused then, for such a reason; else it is undone, and never tried again.
-_LEARN = """if "#state" || "#constraint" <> all("#causes") then
+_LEARN = """if ("#constraint" <> '' or "#state" = '22001') and "#state" || "#constraint" <> all("#causes") then
             "#doubt" := {condition};
             if "#doubt" is not null then
               "#causes" := array_append("#causes", "#state" || "#constraint"); "#evidence" := '';
@@ -173,6 +178,7 @@ def block(
         "groups": written,
         "late": " ".join(f"{statement};" for statement in late),
         "judge": judge,
+        "index": " ".join(f"{group.trial.index};" for group in groups),
         "loop": _each_row(first) if alone else 'while "#at" < "#end" loop',
         "single": f"{alone};" if alone else written,
         "before": _probes_alone(first.trial.probes) if alone else "",

@@ -88,8 +88,8 @@ class Trial:
     """How the same rows are written a few at a time.
 
     `raw` takes them in, and refuses nothing that only the server can judge. From there `move` takes those that count
-    into the table; or, if it has merges, into the stage of `staged`. `index` and `unindex`, before and after all that,
-    make a few rows as quick to have as many. `table`: its name, quoted. `values`: what there is to select in the raw
+    into the table; or, if it has merges, into the stage of `staged`. `index` makes a few rows as quick to have as many,
+    `unindex` is for the end. `table`: its name, quoted. `values`: what there is to select in the raw
     stage, under the names that it has in the table. `probes`: of what may not fit.
     """
 
@@ -213,7 +213,7 @@ def trial(relation: Relation, plan: Plan) -> Trial:
         plan = replace(plan, create=f"{create}; {_index(ranged)}", stage=into.as_string())
         fields, values = [ROW, DELETE, *fields], [ROW, DELETE, *values]
     move = sql.SQL("insert into {} ({}) select {} from {}").format(into, listed(fields), listed(values), raw)
-    unindex = sql.SQL("drop index {}").format(index).as_string()
+    unindex = sql.SQL("drop index if exists {}").format(index).as_string()
     return Trial(relation.name, taking, named.as_string(), _index(name), unindex, plan, move.as_string(), tuple(probes))
 
 

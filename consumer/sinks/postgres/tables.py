@@ -190,7 +190,6 @@ class Tables:
         self._staged += len(records) * width
         run(connection, "; ".join(filter(None, [found.raw.create, found.staged.create])))
         copy(connection, found.raw, rows, numbers)
-        run(connection, found.index)
         return Staged(rows.table, found, first, width)
 
     def _plan(self, connection: Connection, rows: TableRows) -> Plan:
