@@ -1,7 +1,7 @@
 """The block of PL/pgSQL that writes staged records in ranges, and finds those that are refused alone.
 
-Everything in it is static, so that the server plans each statement once; what it found is left in a setting of the
-transaction, because a block has no result.
+Everything in it but a guess (see `doubt`) is static, so that the server plans each statement once; what it found is
+left in a setting of the transaction, because a block has no result.
 """
 
 from __future__ import annotations
