@@ -48,8 +48,9 @@ def marks(trial: Trial, which: str, met: str) -> str:
     `which` as in Plan; `met`: the expression for the text of the condition.
     """
     rows = f'(select "#row", {trial.values} from {trial.raw.stage} where {which}) r'  # noqa: S608 (quoted)
-    before = """select decode(string_agg(case when m then '01' else '00' end, '' order by "#row"), 'hex')"""
-    before, after = f'{before} from (select "#row", ', f" as m from {rows}) s"
+    byte = r"case when m then '\x01'::bytea else '\x00' end"
+    before = f"""select string_agg({byte}, '' order by "#row") from (select "#row", """  # noqa: S608 (constant)
+    after = f" as m from {rows}) s"
     return f"{literal(before)} || {met} || {literal(after)}"
 
 
