@@ -25,6 +25,7 @@ _KINDS = 50
 _CODE = re.compile(r"\(([0-9A-Z]{5}|SQLITE_\w+)\)$")  # how a sentence about an outage ends
 _SAMPLES = 5  # places of dead letters of one kind
 _HISTORY = 600  # looks
+_FIELDS, _FIELD_LENGTH = 50, 60  # names kept of fields that a topic's records have and no column takes
 _LEDGER = (
     "records_consumed",
     "records_written",
@@ -69,6 +70,7 @@ class Telemetry:
         self._repeats = Repeats(clock)
         self._partitions: dict[str, dict[str, Any]] = {}
         self._kinds: dict[str, dict[str, Any]] = {}  # of dead letters
+        self._dropped: dict[str, list[str]] = {}  # by topic
         self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)
         self._times: dict[TopicPartition, tuple[int, int]] = {}  # timestamps of the records committed last
         self._lasts: dict[TopicPartition, dict[str, Any]] = {}  # the last batch of each partition
@@ -109,6 +111,7 @@ class Telemetry:
                 "breaker_open": bool(self._metrics.value("breaker_open")),
                 "partitions": dict(self._partitions),
                 "dead_letters": {name: dict(kind) for name, kind in self._kinds.items()},
+                "unknown_fields": {topic: list(names) for topic, names in self._dropped.items()},
                 "events": list(self._events),
             }
 
@@ -164,6 +167,8 @@ class Telemetry:
             self._lasts[key] = {"at": at, "offsets": end - batch.starts.get(key, end)}
         if written.letters:
             self._dead_lettered(written.letters)
+        for topic, names in written.dropped.items():
+            self._drops(topic, names)
         self._set_state("running", "records are being written")
         self._written += sum(written.records.values())
         self._filtered += sum(written.filtered.values())
@@ -204,6 +209,19 @@ class Telemetry:
                 stage=letter.evidence.stage,
                 code=kind[2],
             )
+
+    def _drops(self, topic: str, names: Collection[str]) -> None:
+        """Tell once of each name; only so many, as a producer may make names of what ought to be values."""
+        known = self._dropped.get(topic, [])
+        new = sorted({name[:_FIELD_LENGTH] for name in names}.difference(known))[: _FIELDS - len(known)]
+        if not new:
+            return
+        with self._lock:
+            self._dropped[topic] = [*known, *new]
+        self._metrics.set("unknown_fields", len(known) + len(new), topic=topic)
+        hint = "Add columns for them; or let sink.tables.NAME.unknown keep them, or refuse such records."
+        self._note(Event.FIELDS_DROPPED, f"{topic}: no column takes {', '.join(new)}", hint)
+        tell(Event.FIELDS_DROPPED, topic=topic, fields=new, hint=hint)
 
     def published(self, published: Published) -> None:
         """The topics of dead letters have answered."""

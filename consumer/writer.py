@@ -48,7 +48,7 @@ class Written:
     """What became of a batch: `next_offsets` are committed, with every record accounted for, by topic.
 
     `records` have rows, `filtered` have none, `duplicates` were committed already by a try without an answer, `letters`
-    are the ones at fault. `rows` by table, of the records that are in. `seconds` of each stage.
+    are the ones at fault. `rows` by table, of the records that are in. `seconds` of each stage. `dropped` as Mapped's.
     """
 
     batch: Batch
@@ -59,6 +59,7 @@ class Written:
     rows: Counter[str] = field(default_factory=Counter)
     letters: list[DeadLetter] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    dropped: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,4 +262,5 @@ def _written(
         lost = sum(ordinal in failed for ordinal in table.ordinals) if failed else 0
         rows[table.table] += len(table.rows) - lost
     records = batch.counts() - filtered - Counter(letter.topic for letter in letters)
-    return Written(batch, dict(batch.next_offsets), records, filtered, batch.skipped, rows, letters, seconds)
+    ends = dict(batch.next_offsets)
+    return Written(batch, ends, records, filtered, batch.skipped, rows, letters, seconds, mapped.dropped)
