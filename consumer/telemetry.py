@@ -1,4 +1,4 @@
-"""What happens, told to the metrics and the log: the one place that knows both. Never row values, never secrets."""
+"""What happens, told to the metrics, the log and systemd: the one place that knows all. Never row values or secrets."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from consumer.events import Event, Repeats, tell
 from consumer.health import Health
 from consumer.letter import DeadLetter
 from consumer.metrics import Metrics, Update
+from consumer.systemd import ServiceManager
 from consumer.writer import Published, Written
 
-_ALIVE_SECONDS = 60.0
+ALIVE_SECONDS = 60.0
 _EVENTS = 50  # kept for `status`
 _KINDS = 50
 _CODE = re.compile(r"\(([0-9A-Z]{5}|SQLITE_\w+)\)$")  # how a sentence about an outage ends
@@ -58,8 +59,10 @@ class Telemetry:
         metrics: Metrics,
         on_progress: Callable[[Progress], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        manager: ServiceManager | None = None,
     ) -> None:
         self._metrics, self._on_progress, self._clock = metrics, on_progress, clock
+        self._manager = manager or ServiceManager()
         self._lock = threading.Lock()
         self._beat = clock()
         self._state, self._reason = "starting", "it has not joined the group yet"
@@ -84,7 +87,7 @@ class Telemetry:
         """Alive: the loop turned lately. Ready: in the group, every partition claimed, the sink and Kafka answering."""
         with self._lock:
             age = self._clock() - self._beat
-            if age > _ALIVE_SECONDS:
+            if age > ALIVE_SECONDS:
                 return Health(False, False, f"the loop has not turned for {age:.0f} s")
             if self._state == "running" and self._away:
                 return Health(True, False, self._away)
@@ -125,6 +128,8 @@ class Telemetry:
         with self._lock:
             gap, self._beat = now - self._beat, now
         self._metrics.set("poll_gap_seconds", gap)
+        if (health := self.health()).alive:
+            self._manager.alive(now, health.reason)
 
     def consumed(self, counts: Counter[str]) -> None:
         """Records were read."""
@@ -342,6 +347,7 @@ class Telemetry:
     def draining(self) -> None:
         """The end has begun."""
         self._set_state("draining", "it is writing what was read, and will leave")
+        self._manager.stopping(self._reason)
         tell(Event.DRAINING)
 
     def looked(

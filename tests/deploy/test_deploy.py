@@ -20,6 +20,7 @@ from ruamel.yaml import YAML
 
 from consumer import __version__
 from consumer.config import Settings, load
+from consumer.telemetry import ALIVE_SECONDS
 from tests.command import ROOT
 
 TOP = Path(ROOT)
@@ -405,6 +406,7 @@ def test_the_unit_starts_again_what_may_mend_and_gives_the_drain_its_time() -> N
     assert int(unit["TimeoutStopSec"]) > grace + DRAIN_MARGIN
     assert unit["ExecStart"].split()[1:] == ["run", "/etc/microbatch/%i.yaml"]
     assert unit["EnvironmentFile"] == "-/etc/microbatch/%i.env"
+    assert (unit["Type"], int(unit["WatchdogSec"]) > ALIVE_SECONDS) == ("notify", True)
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
