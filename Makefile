@@ -55,9 +55,10 @@ lint: install ## style, types and layers
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-docs: install ## the reference and the boards of Grafana, made from the code, and the site, into build/docs
+docs: install ## reference, boards and PrometheusRule, made from code and alerts, and the site, into build/docs
 	$(VENV)/bin/python -m tests.docs
 	$(VENV)/bin/python -m tests.boards
+	$(VENV)/bin/python -m tests.rules
 	$(SPHINX) html . build/docs
 
 links: install ## ask every address that the documentation links to outside of it (needs a network)
