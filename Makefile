@@ -45,6 +45,7 @@ mutants: install ## put every seeded defect in, one after the other: a test must
 bench: install ## the daemon's speed, as ratios to what is possible and to loops written by hand (some minutes)
 	$(VENV)/bin/python -m tests.benchmarks
 	$(VENV)/bin/python -m tests.benchmarks.isolation
+	$(VENV)/bin/python -m tests.benchmarks.operating
 
 bench-memory: install ## the daemon's memory under load for MINUTES=10
 	$(VENV)/bin/python -m tests.benchmarks.memory --minutes $(MINUTES)

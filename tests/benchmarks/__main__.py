@@ -20,8 +20,8 @@ from tests.services.postgres import Postgres
 
 
 @contextmanager
-def laboratory(records: int) -> Iterator[Lab]:
-    """Kafka and PostgreSQL with everything in place; gone afterwards."""
+def laboratory(records: int, *names: str) -> Iterator[Lab]:
+    """Kafka and PostgreSQL with everything in place, or with records of these kinds alone; gone afterwards."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="microbatch-bench-")))
         broker, server = Kafka(folder), Postgres(DURABLE)
@@ -29,7 +29,7 @@ def laboratory(records: int) -> Iterator[Lab]:
             service.start()
             stack.callback(service.stop)
         lab = Lab(broker.bootstrap, server.dsn, folder, records)
-        lab.prepare()
+        lab.prepare(*[names] * bool(names))
         yield lab
 
 

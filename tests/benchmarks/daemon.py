@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,11 @@ class Daemon:
     """A running one. What is asked here is read from the system or over HTTP."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-        self._process, self._port, self._log = process, port, log
+        self._process, self.port, self._log = process, port, log
 
     def metrics(self) -> str:
         """What Prometheus would be given."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
             return answer.read().decode()
 
     def stages(self) -> dict[str, float]:
@@ -73,12 +73,15 @@ class Daemon:
             raise RuntimeError(f"the daemon ended with exit code {code}: {self._log.read_text()[-2000:]}")
 
 
+Beside = Callable[[Daemon], AbstractContextManager[Any]]
+
+
 @contextmanager
 def running(config: dict[str, Any], folder: Path) -> Iterator[Daemon]:
-    """A daemon with this configuration; drained by SIGTERM at the end. Its log is daemon.log in the folder."""
+    """A daemon with this configuration, but on a free port; drained by SIGTERM at the end. Its log is daemon.log."""
     (port,) = free_ports(1)
     path = folder / "daemon.yaml"
-    path.write_text(json.dumps(config | {"admin": {"port": port}}))  # JSON is YAML
+    path.write_text(json.dumps(config | {"admin": config.get("admin", {}) | {"port": port}}))  # JSON is YAML
     log = folder / "daemon.log"
     with log.open("wb") as out:
         process = subprocess.Popen([sys.executable, "-m", "consumer", "run", str(path)], stdout=out, stderr=out)
@@ -107,10 +110,20 @@ def configuration(lab: Lab, form: str, dsn: str) -> dict[str, Any]:
     }
 
 
-def into_postgres(lab: Lab, form: str, batch: Mapping[str, int] | None = None) -> Measured:
-    """The whole topic into PostgreSQL, timed by the commits that the server noted. `batch`: other bounds than 5,000."""
+def into_postgres(
+    lab: Lab,
+    form: str,
+    batch: Mapping[str, int] | None = None,
+    *,
+    admin: Mapping[str, Any] | None = None,
+    beside: Beside = lambda _: nullcontext(),
+) -> Measured:
+    """The whole topic into PostgreSQL, timed by the commits that the server noted. `batch`: other bounds than 5,000.
+
+    `admin`: settings of its port. `beside` goes on while it works.
+    """
     lab.empty(checked=form in PERIODS)
-    config = configuration(lab, form, lab.dsn)
+    config = configuration(lab, form, lab.dsn) | {"admin": dict(admin or {})}
     if batch is not None:
         config["batch"] = dict(batch)
     count = _WRITTEN.format(config["kafka"]["group.id"])
@@ -120,7 +133,7 @@ def into_postgres(lab: Lab, form: str, batch: Mapping[str, int] | None = None) -
             (there,) = connection.execute("select to_regclass('microbatch_offsets') is not null").fetchone()
             return int(connection.execute(count).fetchone()[0] or 0) if there else 0
 
-        measured = _measure(lab, config, written, 0.2)
+        measured = _measure(lab, config, written, 0.2, beside)
     return replace(measured, rate=lab.rate(lab.good(form)))
 
 
@@ -145,11 +158,19 @@ def into_sqlite(lab: Lab, form: str, path: Path) -> Measured:
     return measured
 
 
-def _measure(lab: Lab, config: dict[str, Any], written: Callable[[], int], interval: float) -> Measured:
+def _measure(
+    lab: Lab,
+    config: dict[str, Any],
+    written: Callable[[], int],
+    interval: float,
+    beside: Beside = lambda _: nullcontext(),
+) -> Measured:
     """Run until all is written; the rate is what was seen by looking every `interval` seconds."""
     with running(config, lab.folder) as daemon:
-        seen = _watch(daemon, written, lab.records, interval)
-        stages, memory = daemon.stages(), daemon.memory("VmHWM")
+        with beside(daemon):
+            seen = _watch(daemon, written, lab.records, interval)
+        listens = config.get("admin", {}).get("enabled", True)
+        stages, memory = daemon.stages() if listens else {}, daemon.memory("VmHWM")
     after_first = sum(count for _, count, _ in seen[1:])
     cpu = (seen[-1][2] - seen[0][2]) / max(1, after_first) * 1e6
     return Measured(rate([(at, count) for at, count, _ in seen]) if after_first else 0.0, stages, cpu, memory)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -50,10 +50,11 @@ class Lab:
     records: int
     _serial: Iterator[int] = field(default_factory=itertools.count)
 
-    def prepare(self) -> None:
-        """Make topics, records and the table."""
+    def prepare(self, names: Collection[str] = tuple(_ENCODERS)) -> None:
+        """Make the topics of these kinds, their records, and the table."""
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
-        for name, encode in _ENCODERS.items():
+        for name in names:
+            encode = _ENCODERS[name]
             topic = topic_of(name)
             for created in admin.create_topics([NewTopic(t, PARTITIONS, 1) for t in (topic, f"{topic}.dlq")]).values():
                 created.result()

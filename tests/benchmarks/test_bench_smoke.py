@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 from rich.console import Console
 from rich.progress import Progress
 
-from tests.benchmarks import isolation, report
+from tests.benchmarks import isolation, operating, report
 from tests.benchmarks.__main__ import run
 from tests.benchmarks.candidates import CANDIDATES, RATIOS
 from tests.benchmarks.lab import BATCH, DURABLE, Lab
@@ -44,6 +44,17 @@ def test_every_candidate_moves_all_records_and_every_ratio_is_reported(lab: Lab)
     report.show(console, found)
     shown = console.export_text()
     assert all(ratio.text in shown for ratio in RATIOS)
+
+
+def test_the_bench_of_operating_works(lab: Lab) -> None:
+    """Watched, attacked or left alone, all records come; and each reaction is seen."""
+    rounds = operating.throughput(lab, 1)
+    reactions = operating.pauses(lab, 1) | operating.outages(lab, 1, [0.1])
+    console = Console(record=True, width=200)
+    found = operating.show(console, rounds, reactions)
+    assert all(0 < ratio["median"] < math.inf for ratio in found["ratios"].values())
+    shown = console.export_text()
+    assert all(text in shown for text in (*operating.RATIOS, *operating.CANDIDATES, *reactions))
 
 
 def test_the_bench_of_isolation_works_for_each_kind_of_error(dsn: str) -> None:
