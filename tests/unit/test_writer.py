@@ -140,7 +140,9 @@ def test_too_many_bad_records_keep_nothing(database: MemoryDatabase) -> None:
     """The breaker opens within the batch: no row, no dead letter, no offset."""
     writer, _ = joined(database, max_consecutive=2)
     batch = batch_of(b"1", b"5000", b"x", b"5001", b"2")
-    with pytest.raises(HeldError, match=r"more than 2 records in a row.*; the first is t partition 0 offset 1 \(write: "):
+    with pytest.raises(
+        HeldError, match=r"more than 2 records in a row.*; the first is t partition 0 offset 1 \(write: "
+    ):
         writer.write(batch)
     assert (stored(database), letters(database), next_offset(database)) == ([], {}, 0)
     writer.breaker.accept()
