@@ -108,13 +108,12 @@ class Pipeline:
         exactly_once: bool = True,
         limits: Limits,
         tolerance: Tolerance | None = None,
-        goal: Goal | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source, self._cluster, self._writer, self._interrupt = source, cluster, writer, interrupt
         self._telemetry, self._start, self._exactly_once = telemetry, start, exactly_once
         self._limits, self._clock, self._tolerance = limits, clock, tolerance or Tolerance()
-        self._steering, self._goal = steering, goal or Goal()
+        self._steering, self._goal = steering, Goal()
         self._ends = Ends(source.high_watermark, cluster)
         self._collector = Collector(steering.policy)
         self._assignment = Assignment(steering.stops)
@@ -141,12 +140,12 @@ class Pipeline:
         self._away = False  # as far as is known: Kafka
         self._joined = False
 
-    def run(self, stop: threading.Event) -> None:
+    def run(self, stop: threading.Event, goal: Goal | None = None) -> None:
         """Join the group and move records until `stop` is set or the goal reached; then write what was read and leave.
 
         Raises FatalError; what was not committed by then is read again by the next owner.
         """
-        self._stop = stop
+        self._stop, self._goal = stop, goal or self._goal
         self._source.open(self)
         try:
             while not stop.is_set() and not self._arrived:

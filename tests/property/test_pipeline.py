@@ -174,7 +174,6 @@ class Member:
             start=start,
             limits=LIMITS,
             tolerance=Tolerance(stop, probe_after=60, max_pending=20),
-            goal=self.goal,
         )
 
     def __enter__(self) -> Member:
@@ -187,7 +186,7 @@ class Member:
 
     def _run(self) -> str:
         try:
-            self.pipeline.run(self._stop)
+            self.pipeline.run(self._stop, self.goal)
         except Killed:
             return "killed"
         except FatalError as error:
