@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
+from consumer.backoff import delay
 from consumer.cluster import KafkaCluster
 from consumer.config import Settings
 from consumer.config.rules import subscribes
@@ -15,13 +17,29 @@ from consumer.goal import Goal
 from consumer.offsets import Standing, standings
 from consumer.sinks.opening import open_sink
 
+_START_SECONDS = 10.0
+
 
 def aim(settings: Settings, until: datetime.datetime | None, cluster: KafkaCluster) -> Goal:
     """To the ends as they are now, or to the first record that is not older than `until`, if that is before the end.
 
-    An open transaction is not waited for (with `isolation.level: read_uncommitted` its records count). Raises
-    UnavailableError; FatalError where there is nothing to read.
+    An open transaction is not waited for (with `isolation.level: read_uncommitted` its records count). Raises FatalError
+    where there is nothing to read, or no answer within 10 s: a coordinator may move, an address may be wrong.
     """
+    deadline, failures = time.monotonic() + _START_SECONDS, 0
+    while True:
+        try:
+            return _aim(settings, until, cluster)
+        except UnavailableError as error:
+            if time.monotonic() > deadline:
+                hint = "Start it again when Kafka answers; nothing was read yet."
+                reason = f"where the topics end is not known after {_START_SECONDS:g} s: {error}"
+                raise FatalError(reason, hint) from None
+            failures += 1
+            time.sleep(delay(failures, cap=1.0))
+
+
+def _aim(settings: Settings, until: datetime.datetime | None, cluster: KafkaCluster) -> Goal:
     there = cluster.topics()
     wanted = [name for name in there if any(subscribes(topic, name) for topic in settings.topics)]
     missing = [topic for topic in settings.topics if not topic.startswith("^") and topic not in there]
