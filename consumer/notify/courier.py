@@ -31,7 +31,7 @@ class Courier(threading.Thread):
     """One target. Of each kind of event the newest waits, so what waits is bounded by the number of kinds.
 
     `deliver` gets an id, the same at each try, and the body; it raises UnavailableError (to be tried again) or
-    FatalError (it never will do). `events` None: all kinds. `interval` seconds are between two of one kind, until `close`.
+    FatalError (it never will do). `events` None: all kinds. `interval`: seconds between two of one kind, until `close`.
     """
 
     def __init__(

@@ -48,11 +48,12 @@ def webhook(name: str, address: str, secret: str | None, clock: Callable[[], flo
         with contextlib.closing(connection):
             try:
                 connection.request("POST", target, body, headers)
-                answer = connection.getresponse()
+                with contextlib.closing(connection.getresponse()) as answer:
+                    status, after = answer.status, answer.headers.get("Retry-After", "")
             except (OSError, http.client.HTTPException) as error:
                 told = getattr(error, "strerror", None) or type(error).__name__
                 raise UnavailableError(f"the webhook does not answer: {told}") from None
-        _judge(name, answer)
+        _judge(name, status, after)
 
     return deliver
 
@@ -92,12 +93,10 @@ def program(name: str, command: Sequence[str], seconds: float = _PROGRAM_SECONDS
     return deliver
 
 
-def _judge(name: str, answer: http.client.HTTPResponse) -> None:
-    status = answer.status
+def _judge(name: str, status: int, after: str) -> None:
     if status < http.client.MULTIPLE_CHOICES:
         return
     if status in _AGAIN or status >= http.client.INTERNAL_SERVER_ERROR:
-        after = answer.headers.get("Retry-After", "")
         raise UnavailableError(f"the webhook answers {status}", float(after) if after.isdecimal() else None)
     if status < http.client.BAD_REQUEST:
         raise FatalError(f"the webhook answers {status}", f"No redirect is followed: put its end at {name}.webhook.")

@@ -23,8 +23,8 @@ _START_SECONDS = 10.0
 def aim(settings: Settings, until: datetime.datetime | None, cluster: KafkaCluster) -> Goal:
     """To the ends as they are now, or to the first record that is not older than `until`, if that is before the end.
 
-    An open transaction is not waited for (with `isolation.level: read_uncommitted` its records count). Raises FatalError
-    where there is nothing to read, or no answer within 10 s: a coordinator may move, an address may be wrong.
+    An open transaction is not waited for (with `isolation.level: read_uncommitted` its records count). Raises
+    FatalError where there is nothing to read, or no answer within 10 s: for so long a coordinator may move.
     """
     deadline, failures = time.monotonic() + _START_SECONDS, 0
     while True:

@@ -7,8 +7,15 @@ _STAGES = {
     "map": "They make no rows: correct the columns, the key's format or the transform, or replay with a fix function.",
     "write": "The table does not take them: correct the table, or replay with a fix function.",
 }
+_TRIGGER = "A trigger refuses them: correct it and replay, or replay with a fix function."
+_CONSTRAINT = "A constraint refuses them: correct it and replay, or replay with a fix function."
 # By SQLSTATE, its class, or the beginning of SQLite's name: the longest that fits.
 _STATES = {
+    "09": _TRIGGER,
+    "10": _TRIGGER,
+    "20": _TRIGGER,
+    "23": _CONSTRAINT,
+    "27": _TRIGGER,
     "22": "A value does not fit its column: widen the column, or replay with a fix function.",
     "22001": "A text is longer than its column: widen the column, or replay with a fix function.",
     "22003": "A number is outside its column's range: take a wider type, or replay with a fix function.",
@@ -21,7 +28,8 @@ _STATES = {
     "40002": "A constraint refuses them at the end of the transaction: load what it asks for, then replay.",
     "44": "The view does not show such rows: write into its table, or replay with a fix function.",
     "54": "A value is too large for the database: replay with a fix function, or discard them.",
-    "P0": "A trigger refuses them: correct it and replay, or replay with a fix function.",
+    "P0": _TRIGGER,
+    "SQLITE_CONSTRAINT": _CONSTRAINT,
     "SQLITE_CONSTRAINT_CHECK": "A check refuses them: correct the check and replay, or replay with a fix function.",
     "SQLITE_CONSTRAINT_FOREIGNKEY": "They refer to rows that are not there: load those, then replay.",
     "SQLITE_CONSTRAINT_NOTNULL": "A column wants a value: give it a default, or let it be null, then replay.",
