@@ -23,6 +23,7 @@ from consumer.cluster import Cluster, LogState, Start
 from consumer.ends import Ends
 from consumer.errors import FatalError, FencedError, HeldError, TopicPartition, UnavailableError
 from consumer.goal import Goal
+from consumer.limits import Limits, Tolerance
 from consumer.record import Message
 from consumer.sinks import Claim, Position
 from consumer.source import Source
@@ -44,36 +45,6 @@ _LIMIT_HINT = (
 )
 
 Claimed = dict[TopicPartition, tuple[Claim, LogState]]
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long things may take, in seconds.
-
-    `write_deadline`: a claim or write, before its connection is cut. `shutdown_grace`: writing what was read, after
-    `stop`. `revoke_wait`: a write of partitions that Kafka takes away. `poll`: one call for records, which delays
-    signals and outcomes. `longest_delay`: between two tries during an outage, which may last for `give_up`; None: for
-    ever.
-    """
-
-    write_deadline: float = 60.0
-    shutdown_grace: float = 20.0
-    revoke_wait: float = 10.0
-    poll: float = 0.2
-    longest_delay: float = 5.0
-    give_up: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Tolerance:
-    """What is done about too many records at fault: `stop`, or else hold and probe again after so many seconds.
-
-    `max_pending`: hold while more dead letters than this wait for their topics.
-    """
-
-    stop: bool = False
-    probe_after: float = 300.0
-    max_pending: int = 10_000
 
 
 @dataclass(slots=True)

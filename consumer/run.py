@@ -24,13 +24,14 @@ from consumer.deadletter.opening import open_outbox
 from consumer.errors import ConfigError, FatalError, UnavailableError
 from consumer.events import Event, tell
 from consumer.goal import Goal
+from consumer.limits import Limits, Tolerance
 from consumer.mapping.opening import open_mapper
 from consumer.mapping.topics import TopicMapper
 from consumer.mapping.transform import TransformMapper
 from consumer.metrics import Metrics
 from consumer.operations import Operations, policy_of
 from consumer.outbox import dead_letter_topic
-from consumer.pipeline import Limits, Pipeline, Tolerance
+from consumer.pipeline import Pipeline
 from consumer.sinks import Sink
 from consumer.sinks.opening import open_sink, targets_of
 from consumer.source import KafkaSource, verify

@@ -21,9 +21,10 @@ from consumer.cluster import Start
 from consumer.errors import DecodeError, Failure, FatalError, TopicPartition, UnavailableError
 from consumer.goal import Goal
 from consumer.letter import DeadLetter, State
+from consumer.limits import Limits, Tolerance
 from consumer.mapping import Mapped
 from consumer.metrics import Metrics
-from consumer.pipeline import Limits, Pipeline, Tolerance
+from consumer.pipeline import Pipeline
 from consumer.record import Message
 from consumer.sinks import Claim, Fence, Position
 from consumer.steering import Steering
