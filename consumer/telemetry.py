@@ -318,7 +318,8 @@ class Telemetry:
                     update.forget(topic, partition)
                     self._times.pop((topic, partition), None)
                     self._lasts.pop((topic, partition), None)
-                    self._holding.pop(f"{topic}/{partition}", None)
+        if kind != "assigned" and self._state != "draining":  # at the end nothing goes on: it was held to the last
+            self._goes_on(*_names(partitions))
         tell(Event.REBALANCED, kind=kind, partitions=_names(partitions))
 
     def commit_failed(self, reason: str) -> None:

@@ -73,10 +73,11 @@ class Recorder(Observer):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._run, self._metrics, self._tell, self._clock = run, metrics, tell, clock
-        self._began = self._aimed_at = self._moved_at = clock()
+        self._began = self._moved_at = clock()
         self._goal = Goal()
         self._show: Show | None = None
         self._step, self._done = 0, -1
+        self._first: tuple[float, int] | None = None  # when it had begun to move, and how far it was then
         self._holds = ""
         self._bytes = 0
         self._second, self._in_second, self._peak = 0, 0, 0
@@ -85,7 +86,7 @@ class Recorder(Observer):
 
     def aimed(self, goal: Goal, show: Show | None = None) -> None:
         """It is a job, and this is where it ends; `show` gets its progress, in offsets."""
-        self._goal, self._show, self._aimed_at = goal, show, self._clock()
+        self._goal, self._show = goal, show
         done, total = goal.progress
         log.info("job_begins", partitions=len(goal.targets), offsets=total)
         if self._show:
@@ -124,7 +125,7 @@ class Recorder(Observer):
     def event(self, name: str, **about: Any) -> None:
         """Tell that this has happened, with how the run stands."""
         run = {key: value for key, value in asdict(self._run).items() if key not in ("version", "pid")}
-        stands = {"at": _text(datetime.datetime.now(datetime.UTC)), "run": run, "records": self._records()}
+        stands = {"at": _now(), "run": run, "records": self._records()}
         if not self._goal.endless:
             stands["progress"] = self._progress()
         self._tell(name, stands | about)
@@ -138,16 +139,15 @@ class Recorder(Observer):
         checkpoints: Mapping[TopicPartition, int] | None = None,
     ) -> Report:
         """What it has done until now. `status` None: as it is judged when the loop has ended without an error."""
-        seconds, records, pending = self._clock() - self._began, self._records(), "dead_letters_pending"
+        seconds, records = self._clock() - self._began, self._records()
         handled = records["written"] + records["filtered"] + records["dead_lettered"]
         status = status or self._judged(records)
-        now = _text(datetime.datetime.now(datetime.UTC))
         return Report(
             **asdict(self._run),
             status=status,
             reason=reason or (self._holds if status is Status.HELD else ""),
             hint=hint,
-            ended=None if status is Status.RUNNING else now,
+            ended=None if status is Status.RUNNING else _now(),
             seconds=round(seconds, 3),
             records=records,
             rows={table: int(count) for (table,), count in self._metrics.by("rows_affected").items()},
@@ -155,7 +155,7 @@ class Recorder(Observer):
             mean_rate=round(handled / seconds, 1) if seconds else 0.0,
             peak_rate=float(self._peak),
             dead_letters=[self._category(kind, count) for kind, count in self._kinds.most_common()],
-            pending=int(self._metrics.value(pending)),
+            pending=int(self._metrics.value("dead_letters_pending")),
             partitions=[self._part(key, checkpoints or {}) for key in sorted(self._goal.targets)],
         )
 
@@ -192,6 +192,7 @@ class Recorder(Observer):
         done, total = self._goal.progress
         if done != self._done:
             self._done, self._moved_at = done, self._clock()
+            self._first = self._first or (self._moved_at, done) if done else None
         if self._show:
             self._show(done, total)
         step = done * _STEPS // total if total else 0
@@ -201,11 +202,22 @@ class Recorder(Observer):
             self.event("milestone")
 
     def _progress(self) -> dict[str, int | float | None]:
-        """In offsets; the time left as it is at the average rate until now, None before there is one."""
+        """In offsets; rate and seconds left by the average since it began to move, None before that is known."""
         done, total = self._goal.progress
-        seconds = self._clock() - self._aimed_at
-        left = round((total - done) * seconds / done, 1) if done else None
-        return {"done": done, "total": total, "percent": done * 100 // total if total else 100, "eta_seconds": left}
+        since, before = self._first or (self._clock(), done)
+        seconds = self._clock() - since
+        rate = round((done - before) / seconds, 1) if seconds else None
+        return {
+            "done": done,
+            "total": total,
+            "percent": done * 100 // total if total else 100,
+            "per_second": rate,
+            "eta_seconds": round((total - done) / rate, 1) if rate else None,
+        }
+
+
+def _now() -> str:
+    return _text(datetime.datetime.now(datetime.UTC))
 
 
 def _text(moment: datetime.datetime) -> str:

@@ -140,7 +140,8 @@ def test_a_webhook_that_fails_twice_gets_it_and_can_verify_it(
     assert not verified(third, SECRET[::-1])
     told = json.loads(third["body"])
     assert (told["event"], told["status"], told["records"]["written"]) == ("completed", "completed", 100)
-    assert told["progress"] == {"done": 100, "total": 100, "percent": 100, "eta_seconds": 0.0}
+    progress = told["progress"]
+    assert (progress["done"], progress["total"], progress["percent"]) == (100, 100, 100)
     assert told["run"]["config"] == str(config)
     assert SECRET not in third["body"].decode() + done.stderr
     assert str(receiver.url) not in done.stderr

@@ -118,9 +118,10 @@ def test_each_tenth_of_the_way_is_told_once() -> None:
     run.now += 10
     for partition, to in ((A, 5), (A, 20), (A, 21), (B, 20), (A, 50), (B, 50)):
         run.write(partition, to, 1)
+        run.now += 3
     told = [about["progress"] for event, about in run.told if event == "milestone"]
     assert [progress["percent"] for progress in told] == [20, 41, 70]
-    assert told[0] == {"done": 20, "total": 100, "percent": 20, "eta_seconds": 40.0}
+    assert told[0] == {"done": 20, "total": 100, "percent": 20, "per_second": 5.0, "eta_seconds": 16.0}
     assert run.shown[0] == (0, 100)
     assert run.shown[-1] == (100, 100)
 
@@ -149,6 +150,18 @@ def test_a_hold_is_told_once_and_when_it_is_over() -> None:
     run.telemetry.claimed({A: 7})
     assert run.events() == ["held", "held", "resumed"]
     assert run.recorder.report().status is Status.STOPPED
+
+
+def test_a_held_partition_that_goes_to_another_is_held_there() -> None:
+    """Unless it goes because this run ends: then it was held to the last."""
+    for ends, status in ((False, Status.STOPPED), (True, Status.HELD)):
+        run = Run()
+        run.telemetry.held(A, "a gap", "reset")
+        if ends:
+            run.telemetry.draining()
+        run.telemetry.rebalanced("revoked", [A])
+        assert run.events() == (["held"] if ends else ["held", "resumed"])
+        assert run.recorder.report().status is status
 
 
 def test_a_job_that_does_not_move_says_what_it_waits_for() -> None:
