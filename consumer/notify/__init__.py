@@ -10,14 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
-import structlog
-
 from consumer.config import NotifySettings, Settings
+from consumer.events import Event, tell
 from consumer.metrics import Metrics
 from consumer.notify.courier import Courier
 from consumer.notify.sending import program, webhook
-
-log = structlog.get_logger("microbatch")
 
 
 class Notifier:
@@ -43,7 +40,7 @@ class Notifier:
         for courier in self._couriers:
             courier.join(max(0.0, deadline - clock()))
             if left := courier.waiting:
-                log.warning("notifications_left", target=courier.name, events=left)
+                tell(Event.NOTIFICATIONS_LEFT, target=courier.name, events=left)
 
 
 def open_notifier(settings: Settings, metrics: Metrics, prefix: str) -> Notifier:

@@ -7,13 +7,11 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-import structlog
-
 from consumer.backoff import delay
 from consumer.errors import FatalError, UnavailableError
+from consumer.events import Event, tell
 from consumer.metrics import Metrics
 
-log = structlog.get_logger("microbatch")
 TRIES = 5
 _BASE_SECONDS = 0.25
 _LONGEST_SECONDS = 30.0
@@ -115,4 +113,4 @@ class Courier(threading.Thread):
             if attempt < TRIES:
                 self._pause(delay(attempt, base=_BASE_SECONDS) if wait is None else min(wait, _LONGEST_SECONDS))
         self._metrics.count("notifications", 1, outcome="failed")
-        log.warning("notification_failed", target=self.name, about=notice.event, reason=reason, hint=hint)
+        tell(Event.NOTIFICATION_FAILED, target=self.name, about=notice.event, reason=reason, hint=hint or None)

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
 from rich.console import Console
 
 from consumer.cluster import KafkaCluster
 from consumer.config import Settings
 from consumer.display import Show, bar
 from consumer.errors import ConfigError, FatalError, MicrobatchError, TopicPartition, UnavailableError
+from consumer.events import Event, tell
 from consumer.goal import Goal
 from consumer.metrics import Metrics
 from consumer.notify import open_notifier
@@ -26,7 +26,6 @@ from consumer.runs.recorder import Recorder, begin
 from consumer.runs.report import Report, Status, lines
 from consumer.terminal import say
 
-log = structlog.get_logger("microbatch")
 _UNNAMED = "an error ended it that is a defect of microbatch, or of your own code: see the end of the log"
 _EVENTS = {Status.FAILED: "failed", Status.STOPPED: "stopped", Status.HELD: "stopped"}
 
@@ -107,7 +106,7 @@ def _checkpoints(settings: Settings) -> dict[TopicPartition, int]:
     try:
         return checkpoints(settings)
     except (UnavailableError, FatalError) as error:
-        log.warning("checkpoints_unknown", reason=str(error))
+        tell(Event.CHECKPOINTS_UNKNOWN, reason=str(error))
         return {}
 
 

@@ -12,13 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from consumer.config import RunsSettings
 from consumer.errors import ConfigError, FatalError
+from consumer.events import Event, tell
 from consumer.runs.report import Report, Status, of_json
 
-log = structlog.get_logger("microbatch")
 _NAME = re.compile(r"\d{8}T\d{6}-[0-9a-f]{6}")
 _HINT = "Let runs.directory be a folder that this user may write, or set runs.keep to 0."
 
@@ -34,7 +32,7 @@ class History:
         if not self._keep:
             return
         if self._folder is None:
-            log.warning("history_not_written", reason="there is no home folder to keep it in", hint=_HINT)
+            tell(Event.HISTORY_NOT_WRITTEN, reason="there is no home folder to keep it in", hint=_HINT)
             return
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -42,7 +40,7 @@ class History:
             for name in self._names()[self._keep :]:
                 (self._folder / f"{name}.json").unlink(missing_ok=True)
         except OSError as error:
-            log.warning("history_not_written", reason=f"{self._folder}: {error.strerror}", hint=_HINT)
+            tell(Event.HISTORY_NOT_WRITTEN, reason=f"{self._folder}: {error.strerror}", hint=_HINT)
 
     def runs(self) -> list[Report]:
         """Those that are kept, the newest first; what cannot be read is left out. Raises FatalError."""

@@ -12,12 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import structlog
-
 from consumer import __version__
 from consumer.config import Settings
 from consumer.display import Show
 from consumer.errors import TopicPartition
+from consumer.events import Event, tell
 from consumer.goal import Goal
 from consumer.letter import DeadLetter
 from consumer.metrics import Metrics
@@ -26,7 +25,6 @@ from consumer.runs.report import Category, Part, Report, Status
 from consumer.telemetry import Observer
 from consumer.writer import Written
 
-log = structlog.get_logger("microbatch")
 _STEPS = 10
 _KINDS = 50
 _QUIET_SECONDS = 30.0
@@ -60,7 +58,7 @@ def begin(settings: Settings, config: str, until: str | None) -> Run:
 
 
 class Recorder(Observer):
-    """`tell` gets events (see NotifySettings.events) with what they are about.
+    """`notify` gets events (see NotifySettings.events) with what they are about.
 
     Of dead letters at most 50 kinds are told apart. `clock` gives monotonic seconds.
     """
@@ -69,10 +67,10 @@ class Recorder(Observer):
         self,
         run: Run,
         metrics: Metrics,
-        tell: Callable[[str, Mapping[str, Any]], None],
+        notify: Callable[[str, Mapping[str, Any]], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._run, self._metrics, self._tell, self._clock = run, metrics, tell, clock
+        self._run, self._metrics, self._notify, self._clock = run, metrics, notify, clock
         self._began = self._moved_at = clock()
         self._goal = Goal()
         self._show: Show | None = None
@@ -88,7 +86,7 @@ class Recorder(Observer):
         """It is a job, and this is where it ends; `show` gets its progress, in offsets."""
         self._goal, self._show = goal, show
         done, total = goal.progress
-        log.info("job_begins", partitions=len(goal.targets), offsets=total)
+        tell(Event.JOB_BEGINS, partitions=len(goal.targets), offsets=total)
         if self._show:
             self._show(done, total)
 
@@ -110,7 +108,7 @@ class Recorder(Observer):
         if not self._goal.endless and now - self._moved_at >= _QUIET_SECONDS:
             self._moved_at = now
             left = {f"{topic}/{number}": self._way((topic, number)) for topic, number in self._goal.left[:_NAMED]}
-            log.warning("job_waits", reason=self._holds or "nothing was committed for 30 s", left=left)
+            tell(Event.JOB_WAITS, reason=self._holds or "nothing was committed for 30 s", left=left)
 
     def held(self, reason: str, hint: str) -> None:
         """See Observer.held."""
@@ -128,7 +126,7 @@ class Recorder(Observer):
         stands = {"at": _now(), "run": run, "records": self._records()}
         if not self._goal.endless:
             stands["progress"] = self._progress()
-        self._tell(name, stands | about)
+        self._notify(name, stands | about)
 
     def report(
         self,
@@ -198,7 +196,8 @@ class Recorder(Observer):
         step = done * _STEPS // total if total else 0
         if self._step < step < _STEPS:
             self._step = step
-            (log.debug if self._show else log.info)("milestone", **self._progress())
+            if self._show is None:
+                tell(Event.MILESTONE, **self._progress())
             self.event("milestone")
 
     def _progress(self) -> dict[str, int | float | None]:
