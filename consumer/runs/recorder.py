@@ -8,7 +8,7 @@ import secrets
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -97,8 +97,8 @@ class Recorder(Observer):
         count += sum(written.filtered.values())
         self._in_second = count + (self._in_second if second == self._second else 0)
         self._second, self._peak = second, max(self._peak, self._in_second)
-        for letter in written.letters:
-            self._count(letter)
+        if written.letters:
+            self._count(written.letters)
         self._advance()
 
     def looked(self) -> None:
@@ -165,12 +165,14 @@ class Recorder(Observer):
     def _records(self) -> dict[str, int]:
         return {name: int(self._metrics.total(f"records_{name}")) for name in _LEDGER}
 
-    def _count(self, letter: DeadLetter) -> None:
-        told = letter.evidence
-        kind: Kind = (told.stage, told.error, told.sqlstate, told.table, told.constraint)
-        kind = kind if kind in self._kinds or len(self._kinds) < _KINDS else _OTHER
-        self._kinds[kind] += 1
-        self._firsts.setdefault(kind, f"{letter.topic}/{letter.partition}/{letter.offset}")
+    def _count(self, letters: Sequence[DeadLetter]) -> None:
+        """By kind, with the place of the first."""
+        firsts = {_kind(letter): letter for letter in reversed(letters)}
+        for kind, count in Counter(map(_kind, letters)).items():
+            first = firsts[kind]
+            kind = kind if kind in self._kinds or len(self._kinds) < _KINDS else _OTHER
+            self._kinds[kind] += count
+            self._firsts.setdefault(kind, f"{first.topic}/{first.partition}/{first.offset}")
 
     def _category(self, kind: Kind, count: int) -> Category:
         stage, _, sqlstate, _, _ = kind
@@ -213,6 +215,11 @@ class Recorder(Observer):
             "per_second": rate,
             "eta_seconds": round((total - done) / rate, 1) if rate else None,
         }
+
+
+def _kind(letter: DeadLetter) -> Kind:
+    told = letter.evidence
+    return told.stage, told.error, told.sqlstate, told.table, told.constraint
 
 
 def _now() -> str:

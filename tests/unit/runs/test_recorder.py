@@ -13,7 +13,7 @@ from consumer.batch import Batch
 from consumer.config import parse
 from consumer.errors import DecodeError, RejectedError, TopicPartition
 from consumer.goal import Goal
-from consumer.letter import DeadLetter, State, letter_of
+from consumer.letter import DeadLetter, State, evidence_of, letter_of
 from consumer.metrics import Metrics
 from consumer.runs.recorder import Recorder, begin
 from consumer.runs.report import Status
@@ -61,7 +61,7 @@ class Run:
 
 
 def letter(offset: int, error: DecodeError | RejectedError) -> DeadLetter:
-    return letter_of(MemoryMessage("t", 0, offset, b"canary-5"), error, "b", State.KEPT, NOW)
+    return letter_of(MemoryMessage("t", 0, offset, b"canary-5"), evidence_of(error, "b"), State.KEPT, NOW)
 
 
 def test_it_adds_up_what_the_metrics_count() -> None:
