@@ -3,6 +3,7 @@ VENV := .venv
 PYTHON ?= python3
 MINUTES ?= 10
 SCALE ?= 10
+REF ?= HEAD
 INPUTS ?= 3000000
 # What the container image is built with: the same pins, without what only development needs.
 IMAGE := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
@@ -10,7 +11,7 @@ IMAGE := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-i
 SPHINX := $(VENV)/bin/python -m sphinx --quiet --fail-on-warning --keep-going -c docs -d build/doctrees -b
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help install demo test faults campaign fuzz mutants bench bench-memory lint docs links lock clean
+.PHONY: help install demo test faults campaign fuzz mutants bench bench-compare bench-memory lint docs links lock clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -45,6 +46,9 @@ mutants: install ## put every seeded defect in, one after the other: a test must
 bench: install ## the daemon's speed, as ratios to what is possible and to loops written by hand (some minutes)
 	$(VENV)/bin/python -m tests.benchmarks
 	$(VENV)/bin/python -m tests.benchmarks.isolation
+
+bench-compare: install ## the daemon of this tree against that of REF=HEAD, a commit, in turn
+	$(VENV)/bin/python -m tests.benchmarks.compare $(REF)
 
 bench-memory: install ## the daemon's memory under load for MINUTES=10
 	$(VENV)/bin/python -m tests.benchmarks.memory --minutes $(MINUTES)

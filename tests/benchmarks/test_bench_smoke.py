@@ -5,45 +5,58 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import replace
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 from rich.console import Console
-from rich.progress import Progress
 
-from tests.benchmarks import isolation, report
-from tests.benchmarks.__main__ import run
-from tests.benchmarks.candidates import CANDIDATES, RATIOS
+from tests.benchmarks import daemon, isolation, report
+from tests.benchmarks.candidates import CANDIDATES, RATIOS, TOPICS, bound, derived
+from tests.benchmarks.compare import checked_out
 from tests.benchmarks.lab import BATCH, DURABLE, Lab
 from tests.services.postgres import Postgres
 
 
-@pytest.fixture
-def lab(kafka: str, tmp_path: Path) -> Iterator[Lab]:
+@pytest.fixture(scope="module")
+def lab(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     server = Postgres(DURABLE)
     server.start()
-    lab = Lab(kafka, server.dsn, tmp_path, 2 * BATCH)
-    lab.prepare()
-    yield lab
-    server.stop()
+    lab = Lab(kafka, server.dsn, tmp_path_factory.mktemp("bench"), 2 * BATCH)
+    try:
+        lab.prepare(TOPICS)
+        yield lab
+    finally:
+        server.stop()
 
 
 def test_every_candidate_moves_all_records_and_every_ratio_is_reported(lab: Lab) -> None:
     """A round gives each ratio once, and each daemon's stages; candidates themselves check that all rows came."""
-    with Progress(disable=True) as progress:
-        rounds, daemons = run(lab, 1, list(CANDIDATES), progress)
-    found = report.results(rounds, daemons, lab.records)
+    console = Console(record=True, width=200)
+    rounds = report.in_turn(1, bound(lab, CANDIDATES), console)
+    found = report.results([derived(found) for found in rounds], RATIOS)
     assert set(found["ratios"]) == {ratio.text for ratio in RATIOS}
     assert all(0 < ratio["median"] < math.inf for ratio in found["ratios"].values())
     assert all(
-        run["stages"].keys() - {"isolate"} == {"map", "write"} for runs in found["daemons"].values() for run in runs
+        run["stages"].keys() - {"isolate"} == {"map", "write", "commit"}
+        for runs in found["measured"].values()
+        for run in runs
     )
-    console = Console(record=True, width=200)
     report.show(console, found)
     shown = console.export_text()
     assert all(ratio.text in shown for ratio in RATIOS)
+
+
+def test_another_commit_is_run_from_its_own_files(lab: Lab) -> None:
+    """A mark that the other tree's package leaves is there after a comparison with HEAD's."""
+    with checked_out("HEAD") as source:
+        mark = lab.folder / "ran"
+        module = source / "consumer" / "__main__.py"
+        module.write_text(f"open({str(mark)!r}, 'w').close()\n{module.read_text()}")
+        daemon.into_postgres(replace(lab, source=source), "json")
+    assert mark.exists()
+    assert not source.exists()
 
 
 def test_the_bench_of_isolation_works_for_each_kind_of_error(dsn: str) -> None:
