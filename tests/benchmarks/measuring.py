@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from tests.benchmarks.lab import Lab, rate
 from tests.benchmarks.programs import Program, processor_seconds
 
-_PATIENCE_SECONDS = 60
+_PATIENCE_SECONDS = 180
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ def watch(lab: Lab, programs: Sequence[Program], written: Callable[[], int], rec
         for program in programs:
             program.check()
         if time.monotonic() - moved > _PATIENCE_SECONDS:
-            raise RuntimeError(f"{so_far} of {records} records, and no more for {_PATIENCE_SECONDS} s")
+            said = programs[0].said()
+            raise RuntimeError(f"{so_far} of {records} records, and no more for {_PATIENCE_SECONDS} s: {said}")
         time.sleep(interval)
         if (now := written()) > so_far:
             so_far, moved = now, time.monotonic()

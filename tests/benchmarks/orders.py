@@ -42,13 +42,8 @@ CONNECT_SCHEMA: dict[str, Any] = {
         {"field": "sku", "type": "string", "optional": False},
         {"field": "status", "type": "string", "optional": False},
         {"field": "country", "type": "string", "optional": False},
-        {
-            "field": "placed_at",
-            "type": "int64",
-            "optional": False,
-            "name": "org.apache.kafka.connect.data.Timestamp",
-            "version": 1,
-        },
+        # Not Connect's own Timestamp: of that, Debezium's UNNEST (3.6.0) drops the milliseconds.
+        {"field": "placed_at", "type": "string", "optional": False, "name": "io.debezium.time.ZonedTimestamp"},
     ],
 }
 COLUMNS = {
@@ -156,10 +151,7 @@ def as_padded_json(numbers: Iterable[int], size: int) -> Iterator[bytes]:
 def as_json_with_schema(numbers: Iterable[int]) -> Iterator[bytes]:
     """The same in the envelope that Kafka Connect's JsonConverter wants: the schema in each record."""
     encode = msgspec.json.Encoder().encode
-    for number in numbers:
-        made = order(number)
-        placed_at = (made.placed_at - _UNIX) // timedelta(milliseconds=1)
-        yield encode({"schema": CONNECT_SCHEMA, "payload": msgspec.structs.asdict(made) | {"placed_at": placed_at}})
+    return (encode({"schema": CONNECT_SCHEMA, "payload": order(number)}) for number in numbers)
 
 
 def as_avro(numbers: Iterable[int]) -> Iterator[bytes]:

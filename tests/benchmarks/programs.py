@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 _STOP_SECONDS = 60
+_SAID_CHARACTERS = 2000
 
 
 class Program:
@@ -41,6 +42,10 @@ class Program:
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.partition(f"{field}:")[2].split()[0]) / 1024
 
+    def said(self) -> str:
+        """The last of its output."""
+        return self._log.read_text()[-_SAID_CHARACTERS:]
+
     def check(self) -> None:
         """Raises RuntimeError when it has ended."""
         if (code := self._process.poll()) is not None:
@@ -59,7 +64,7 @@ class Program:
         self._process.wait()
 
     def _ended(self, code: int) -> RuntimeError:
-        return RuntimeError(f"{self._process.args[:3]} ended with exit code {code}: {self._log.read_text()[-2000:]}")
+        return RuntimeError(f"{self._process.args[:3]} ended with exit code {code}: {self.said()}")
 
 
 @contextmanager

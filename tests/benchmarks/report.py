@@ -28,6 +28,10 @@ NOTES = (
 )
 
 
+class RefusedError(Exception):
+    """A candidate's run that gives no figure; the text says why, in a line."""
+
+
 @dataclass(frozen=True)
 class Ratio:
     """One candidate's figure over another's, within each round. `goal`: what it is meant to reach, nothing more.
@@ -48,18 +52,26 @@ class Ratio:
 
 
 def in_turn(rounds: int, candidates: Mapping[str, Callable[[], Result]], console: Console) -> list[Round]:
-    """Every candidate in every round. The order turns round each time: so none always follows the same other."""
+    """Every candidate in every round. The order turns round each time: so none always follows the same other.
+
+    A candidate that is refused once has no figure in any round.
+    """
     found: list[Round] = []
+    left = dict(candidates)
     with Progress(console=console) as progress:
         task = progress.add_task("", total=rounds * len(candidates))
         for number in range(rounds):
             made: Round = {}
-            for name in candidates if number % 2 == 0 else reversed(candidates):
+            for name in list(left if number % 2 == 0 else reversed(left)):
                 progress.update(task, description=f"round {number + 1} of {rounds}: {name}")
-                made[name] = candidates[name]()
+                try:
+                    made[name] = left[name]()
+                except RefusedError as error:
+                    del left[name]
+                    console.print(f"Refused, {name}: {error}", highlight=False, markup=False)
                 progress.advance(task)
-            found.append({name: made[name] for name in candidates})
-    return found
+            found.append(made)
+    return [{name: made[name] for name in left} for made in found]
 
 
 def results(rounds: Sequence[Round], ratios: Sequence[Ratio]) -> dict[str, Any]:
