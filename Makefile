@@ -11,7 +11,7 @@ IMAGE := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-i
 SPHINX := $(VENV)/bin/python -m sphinx --quiet --fail-on-warning --keep-going -c docs -d build/doctrees -b
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help install demo test faults campaign fuzz mutants bench bench-compare bench-memory bench-peers lint docs links lock clean
+.PHONY: help install demo test faults campaign fuzz mutants bench bench-compare bench-memory bench-more bench-peers lint docs links lock clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -52,6 +52,13 @@ bench-compare: install ## the daemon of this tree against that of REF=HEAD, a co
 
 bench-memory: install ## the daemon's memory under load for MINUTES=10
 	$(VENV)/bin/python -m tests.benchmarks.memory --minutes $(MINUTES)
+
+bench-more: install ## latency, start, idle processor time, large records' memory, more members, partitions, rows, bytes
+	$(VENV)/bin/python -m tests.benchmarks.latency
+	$(VENV)/bin/python -m tests.benchmarks.start
+	$(VENV)/bin/python -m tests.benchmarks.idle
+	$(VENV)/bin/python -m tests.benchmarks.memory --minutes 2 --partitions 64 --bytes 1000000
+	$(VENV)/bin/python -m tests.benchmarks.scale
 
 bench-peers: install ## against Quix Streams, FastStream, arroyo, Debezium and a naive loop; fetches them (10 minutes)
 	$(VENV)/bin/python -m tests.benchmarks.peers

@@ -12,11 +12,12 @@ from rich.console import Console
 from tests.benchmarks.lab import BATCH, DURABLE, Lab, laboratory
 
 
-def parser(module: str, text: str | None, *, records: int = 1_000_000, rounds: int = 5) -> argparse.ArgumentParser:
-    """With --records and --rounds, and these defaults."""
+def parser(module: str, text: str | None, *, records: int | None = 1_000_000) -> argparse.ArgumentParser:
+    """With --rounds, and with --records and this default unless that is None."""
     made = argparse.ArgumentParser(prog=f"python -m {module}", description=text)
-    made.add_argument("--records", type=_batches, default=records, help="in each topic; default %(default)s")
-    made.add_argument("--rounds", type=_positive, default=rounds, help="default %(default)s")
+    if records:
+        made.add_argument("--records", type=_batches, default=records, help="in each topic; default %(default)s")
+    made.add_argument("--rounds", type=_positive, default=5, help="default %(default)s")
     return made
 
 

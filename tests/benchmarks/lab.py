@@ -94,12 +94,12 @@ class Lab:
 
     def create(self, topic: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
         """An empty topic."""
-        admin = AdminClient({"bootstrap.servers": self.bootstrap})  # held: its futures die with it
+        admin = self._admin()  # held: its futures die with it
         admin.create_topics([NewTopic(topic, partitions, 1, config=dict(config or {}))])[topic].result()
 
     def delete(self, topic: str) -> None:
         """The topic has gone, with what it takes on the disk."""
-        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        admin = self._admin()
         admin.delete_topics([topic])[topic].result()
 
     def count(self, name: str) -> int:
@@ -140,6 +140,9 @@ class Lab:
             found = connection.execute(orders.SUMS).fetchone()
         if found != (wanted := orders.sums(records)):
             raise RuntimeError(f"the table's rows, ids and sums are {found}, {wanted} were expected")
+
+    def _admin(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 3})
 
 
 def topic_of(name: str) -> str:

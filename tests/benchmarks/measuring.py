@@ -11,6 +11,7 @@ from tests.benchmarks.lab import Lab, rate
 from tests.benchmarks.programs import Program, processor_seconds
 
 _PATIENCE_SECONDS = 180
+_TELLING_SHARE = 0.5  # of the records that must have come after the first look
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,9 @@ class Measured:
     """One run. Rate and processor time are of the part once warm (see `Lab`), the others of all of it.
 
     `rate`: records a second. `cpu`: seconds of processor time for a million records, which is microseconds for one: of
-    the client, and of each service that is ours; `threads`: the client's, by kind. `memory`: the client's largest
-    resident size in MB. `stages`: seconds on the clock for a million records, where the client tells.
+    the client, and of each service that is ours; `threads`: the client's, by kind; both empty if too few records came.
+    `memory`: the client's largest resident size in MB. `stages`: seconds on the clock for a million records, where the
+    client tells.
     """
 
     rate: float
@@ -61,11 +63,10 @@ def watch(lab: Lab, programs: Sequence[Program], written: Callable[[], int], rec
             seen.append((time.perf_counter(), now))
             if before is None and now >= lab.warm_up * records:
                 before = (now, *_used(lab, programs))
-    if before is None or before[0] == so_far:  # too few records to tell
-        return Progress(seen, {}, {})
-    count, cpu, threads = before
+    count, cpu, threads = before or (records, Counter(), Counter())
+    if (counted := so_far - count) < _TELLING_SHARE * (1 - lab.warm_up) * records:
+        return Progress(seen, {}, {})  # what was fetched ahead by then would be counted, and not the work for it
     cpu_after, threads_after = _used(lab, programs)
-    counted = so_far - count
     return Progress(seen, _for_a_million(cpu_after, cpu, counted), _for_a_million(threads_after, threads, counted))
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import random
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import fastavro
@@ -148,6 +149,15 @@ def as_padded_json(numbers: Iterable[int], size: int) -> Iterator[bytes]:
         yield encode(plain | {"note": letters.randbytes(room // 2 + 1).hex()[:room]})
 
 
+def as_notes(numbers: Iterable[int], size: int) -> Iterator[bytes]:
+    """Orders of which there is only the id and a note, which makes each `size` bytes; from 60 on."""
+    letters = random.Random(7)
+    for number in numbers:
+        plain = b'{"order_id":%d,"note":""}' % number
+        room = size - len(plain)
+        yield plain[:-2] + letters.randbytes(room // 2 + 1).hex()[:room].encode() + b'"}'
+
+
 def as_json_with_schema(numbers: Iterable[int]) -> Iterator[bytes]:
     """The same in the envelope that Kafka Connect's JsonConverter wants: the schema in each record."""
     encode = msgspec.json.Encoder().encode
@@ -166,8 +176,7 @@ def as_avro(numbers: Iterable[int]) -> Iterator[bytes]:
 
 def produce(bootstrap: str, topic: str, partitions: int, values: Iterable[bytes]) -> int:
     """Store the values, spread evenly. Returns how many; raises RuntimeError when one was not stored."""
-    producer = Producer(_producer(bootstrap))
-    return send(producer, topic, partitions, values)
+    return _send(producer(bootstrap), topic, partitions, values)
 
 
 @contextmanager
@@ -176,36 +185,41 @@ def withheld(bootstrap: str, topic: str, partitions: int, values: Iterable[bytes
 
     A transaction of Kafka: it must be shown within 10 minutes.
     """
-    transaction = {"transactional.id": f"bench-{topic}", "transaction.timeout.ms": 600_000}
-    producer = Producer(_producer(bootstrap) | transaction)
-    producer.init_transactions()
-    producer.begin_transaction()
-    send(producer, topic, partitions, values)
-    yield producer.commit_transaction
+    sender = producer(bootstrap, {"transactional.id": f"bench-{topic}", "transaction.timeout.ms": 600_000})
+    sender.init_transactions()
+    sender.begin_transaction()
+    _send(sender, topic, partitions, values)
+    yield sender.commit_transaction
 
 
-def send(producer: Producer, topic: str, partitions: int, values: Iterable[bytes]) -> int:
-    """See `produce`."""
-    count = 0
-    for count, value in enumerate(values, 1):
-        while True:
-            try:
-                producer.produce(topic, value, partition=count % partitions)
-                break
-            except BufferError:
-                producer.poll(0.1)
-        if count % 10_000 == 0:
-            producer.poll(0)
-    if left := producer.flush(60):
-        raise RuntimeError(f"{left} records of {topic} were not stored within 60 s")
-    return count
-
-
-def _producer(bootstrap: str) -> dict[str, Any]:
-    return {
+def producer(bootstrap: str, more: Mapping[str, Any] = MappingProxyType({})) -> Producer:
+    """One that loses nothing without a word."""
+    properties = {
         "bootstrap.servers": bootstrap,
         "linger.ms": 20,
         "batch.size": 1_000_000,
         "message.max.bytes": 1_048_588,  # as the broker takes it: records of 1 MB are a little larger
         "acks": "all",
+        "log_level": 3,  # errors: the rest is of no use beside progress bars
     }
+    return Producer({**properties, **more})
+
+
+def offer(sender: Producer, topic: str, partition: int, value: bytes) -> None:
+    """Hand a value to the client, and wait while it has too many."""
+    while True:
+        try:
+            return sender.produce(topic, value, partition=partition)
+        except BufferError:
+            sender.poll(0.1)
+
+
+def _send(sender: Producer, topic: str, partitions: int, values: Iterable[bytes]) -> int:
+    count = 0
+    for count, value in enumerate(values, 1):
+        offer(sender, topic, count % partitions, value)
+        if count % 10_000 == 0:
+            sender.poll(0)
+    if left := sender.flush(60):
+        raise RuntimeError(f"{left} records of {topic} were not stored within 60 s")
+    return count

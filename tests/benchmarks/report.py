@@ -91,11 +91,26 @@ def results(rounds: Sequence[Round], ratios: Sequence[Ratio]) -> dict[str, Any]:
     }
 
 
+def figures(rounds: Sequence[Mapping[str, float]], goals: Mapping[str, float]) -> dict[str, Any]:
+    """Figures that are no rates of candidates, of each round, as plain values."""
+    names = {name: asdict(spread([found[name] for found in rounds])) for name in rounds[0]}
+    return {"rounds": list(rounds), "figures": names, "goals": dict(goals)}
+
+
+def present_figures(console: Console, name: str, title: str, found: dict[str, Any]) -> None:
+    """Show and save what `figures` made, with `circumstances` and whatever else is known of the run."""
+    table = Table("figure", "median", "smallest .. largest", "goal, at most", title=title)
+    for text, value in found["figures"].items():
+        goal = f"{found['goals'][text]:g}" if text in found["goals"] else ""
+        table.add_row(text, f"{value['median']:,.2f}", f"{value['low']:,.2f} .. {value['high']:,.2f}", goal)
+    console.print(table)
+    _keep(console, name, found)
+
+
 def present(console: Console, name: str, found: dict[str, Any], notes: Sequence[str] = ()) -> None:
     """Show and save what `results` made, with `circumstances` and whatever else is known of the run."""
     show(console, found, notes)
-    path = save(name, found | {"load_1_minute_after": os.getloadavg()[0]})
-    console.print(f"Full results: {path.relative_to(ROOT)}")
+    _keep(console, name, found)
 
 
 def show(console: Console, found: dict[str, Any], notes: Sequence[str] = ()) -> None:
@@ -107,6 +122,11 @@ def show(console: Console, found: dict[str, Any], notes: Sequence[str] = ()) -> 
         console.print(_costs(found))
     for note in (*NOTES, *notes):
         console.print(f"- {note}", highlight=False, markup=False)
+
+
+def _keep(console: Console, name: str, found: dict[str, Any]) -> None:
+    path = save(name, found | {"load_1_minute_after": os.getloadavg()[0]})
+    console.print(f"Full results: {path.relative_to(ROOT)}")
 
 
 def _figure(result: Result | None, figure: str) -> float:

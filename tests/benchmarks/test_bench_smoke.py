@@ -12,7 +12,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from rich.console import Console
 
-from tests.benchmarks import daemon, isolation, report
+from tests.benchmarks import daemon, isolation, latency, orders, report, scale, start
 from tests.benchmarks.candidates import CANDIDATES, RATIOS, TOPICS, bound, derived
 from tests.benchmarks.compare import checked_out
 from tests.benchmarks.lab import BATCH, DURABLE, Lab
@@ -57,6 +57,30 @@ def test_another_commit_is_run_from_its_own_files(lab: Lab) -> None:
         daemon.into_postgres(replace(lab, source=source), "json")
     assert mark.exists()
     assert not source.exists()
+
+
+def test_members_share_what_is_shown_when_each_has_its_partitions(lab: Lab) -> None:
+    """Two members write all of it; the bench itself checks every value."""
+    assert scale.drained(lab, scale.Point(2 * BATCH, members=2, partitions=2)).rate > 0
+
+
+def test_records_of_a_certain_size_are_of_that_size(lab: Lab) -> None:
+    """To the byte, and the daemon writes them."""
+    assert {len(value) for value in orders.as_notes(range(98, 102), 1001)} == {1001}
+    assert {len(value) for value in orders.as_padded_json(range(98, 102), 1001)} == {1001}
+    assert scale.drained(lab, scale.Point(2 * BATCH, size=100)).rate > 0
+
+
+def test_ages_at_commit_are_those_of_all_records(lab: Lab) -> None:
+    """None is negative, and the larger the share, the older; the bench itself waits until all are written."""
+    found = latency.ages(lab, rate=2000, seconds=1)
+    assert 0 < found["half of all, ms"] <= found[latency.P99] <= found["the oldest, ms"]
+
+
+def test_the_first_commit_is_timed(lab: Lab) -> None:
+    """From before the daemon was started."""
+    assert start.first_commit(lab) > 0
+    assert start.first_record(lab) > 0
 
 
 def test_the_bench_of_isolation_works_for_each_kind_of_error(dsn: str) -> None:

@@ -59,7 +59,7 @@ TOPICS = ("json", "avro", "json-part", "avro-part", "json-schema")
 NOTES = (
     "All rates, and the processor time, are of the last half of a candidate's records: by then a JVM is warm. The naive"
     " loop, Quix Streams, FastStream and arroyo are given a fifth of the records.",
-    "Debezium's records hold their schema, as Kafka Connect's JsonConverter wants it: five times as many bytes.",
+    "Debezium's records hold their schema, as Kafka Connect's JsonConverter wants it: four times as many bytes.",
     "A candidate's rows are held against what was produced, each value summed; it is no figure unless all are there"
     " once.",
 )
