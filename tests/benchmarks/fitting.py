@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import psycopg
-
 from tests.benchmarks import daemon, report
 from tests.benchmarks.command import parser, starting, wide
 from tests.benchmarks.lab import Lab

@@ -52,8 +52,7 @@ class Load:
         self._values = itertools.cycle(list(orders.as_padded_json(range(_DIFFERENT_BYTES // size), size)))
         kept = {"segment.bytes": str(16 << 20), "retention.bytes": str(_KEPT_BYTES // partitions)}
         lab.create(TOPIC, partitions, kept)
-        lab.empty(orders.PADDED_TABLE)
-        connection.execute("alter table orders alter note set storage external")  # not to wait for compressing
+        lab.empty(orders.PADDED_TABLE, more="alter table orders alter note set storage external")  # not compressed
 
     def fill(self, written: int) -> None:
         """Produce until enough wait."""
