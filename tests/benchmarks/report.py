@@ -125,7 +125,15 @@ def show(console: Console, found: dict[str, Any], notes: Sequence[str] = ()) -> 
 
 
 def _keep(console: Console, name: str, found: dict[str, Any]) -> None:
-    path = save(name, found | {"load_1_minute_after": os.getloadavg()[0]})
+    machine, load = found["machine"], os.getloadavg()[0]
+    console.print(
+        f"{found['date']}, commit {found['commit']}, on {machine['cores']} cores of {machine['processor']} with"
+        f" {machine['memory_gb']} GB; load {machine['load_1_minute_before']:.1f} before, {load:.1f} after;",
+        ", ".join(f"{name} {version}" for name, version in found["versions"].items()),
+        highlight=False,
+        markup=False,
+    )
+    path = save(name, found | {"load_1_minute_after": load})
     console.print(f"Full results: {path.relative_to(ROOT)}")
 
 
