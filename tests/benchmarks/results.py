@@ -21,7 +21,7 @@ import psycopg
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "bench"
-_PACKAGES = ("microbatch", "confluent-kafka", "fastavro", "msgspec", "psycopg")
+_PACKAGES = ("microbatch", "confluent-kafka", "fastavro", "msgspec", "numpy", "psycopg")
 
 
 @dataclass(frozen=True)
