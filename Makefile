@@ -46,6 +46,7 @@ mutants: install ## put every seeded defect in, one after the other: a test must
 bench: install ## the daemon's speed, as ratios to what is possible and to loops written by hand (some minutes)
 	$(VENV)/bin/python -m tests.benchmarks
 	$(VENV)/bin/python -m tests.benchmarks.isolation
+	$(VENV)/bin/python -m tests.benchmarks.operating
 
 bench-compare: install ## the daemon of this tree against that of REF=HEAD, a commit, in turn
 	$(VENV)/bin/python -m tests.benchmarks.compare $(REF)
@@ -69,9 +70,10 @@ lint: install ## style, types and layers
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-docs: install ## the reference and the boards of Grafana, made from the code, and the site, into build/docs
+docs: install ## reference, boards and PrometheusRule, made from code and alerts, and the site, into build/docs
 	$(VENV)/bin/python -m tests.docs
 	$(VENV)/bin/python -m tests.boards
+	$(VENV)/bin/python -m tests.rules
 	$(SPHINX) html . build/docs
 
 links: install ## ask every address that the documentation links to outside of it (needs a network)

@@ -72,7 +72,8 @@ def lines(status: dict[str, Any]) -> Iterator[str]:
     for name, told in status.get("dead_letters", {}).items():
         last = "/".join(map(str, told["last"].values()))
         yield f"{told['count']:,} dead letters {name}: {told['reason']} (last: {last})"
-
+    for topic, names in status.get("unknown_fields", {}).items():
+        yield f"{topic}: no column takes {', '.join(names)}"
     for name, told in status.get("changed", {}).items():
         yield f"{name}: {told['now']}, by `microbatch set`; configured {told['configured']}"
     if needs := status.get("needs_restart"):

@@ -36,6 +36,11 @@ class Event(Enum):
         "A batch was committed (`--verbose`).",
         (*_BATCH, "records", "dead_letters", "trigger", "seconds"),
     )
+    FIELDS_DROPPED = (
+        "info",
+        "No column takes these fields; each is named once, as found in one record of each batch.",
+        ("topic", "fields", "hint"),
+    )
     DEAD_LETTERED = (
         "warning",
         "So many `records` of a batch are dead letters for one reason; the offset is the last one's.",

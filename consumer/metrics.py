@@ -62,6 +62,13 @@ CATALOGUE: tuple[MetricSpec, ...] = (
     MetricSpec(
         "hold", "gauge", ("reason",), "1 while nothing is written until somebody looks: limits, dead_letters_pending."
     ),
+    MetricSpec(
+        "unknown_fields",
+        "gauge",
+        ("topic",),
+        "Names of fields that no column takes, and that are dropped: as far as seen, in one record of each batch; at "
+        "most 50.",
+    ),
     MetricSpec("rows_affected", "counter", ("table",), "Rows sent to a table, and committed."),
     MetricSpec("batch_records", "histogram", (), "Records of a committed batch.", _RECORDS),
     MetricSpec("batch_bytes", "histogram", (), "Bytes of values of a committed batch.", _BYTES),

@@ -13,12 +13,24 @@ Headers = list[tuple[str, bytes | None]]
 class Message(Protocol):
     """What this package needs of a Kafka record as read; `confluent_kafka.Message` is one."""
 
-    def topic(self) -> str: ...
-    def partition(self) -> int: ...
-    def offset(self) -> int: ...
-    def key(self) -> bytes | None: ...
-    def value(self) -> bytes | None: ...
-    def headers(self) -> Headers | None: ...
+    def topic(self) -> str:
+        """Where it was read."""
+
+    def partition(self) -> int:
+        """Of the topic."""
+
+    def offset(self) -> int:
+        """Its own: one less than the next offset after it."""
+
+    def key(self) -> bytes | None:
+        """As Kafka holds it; None where that is null."""
+
+    def value(self) -> bytes | None:
+        """As Kafka holds it; None where that is null: a tombstone."""
+
+    def headers(self) -> Headers | None:
+        """In their order; None where there are none. Raises SystemError where a name is not UTF-8."""
+
     def timestamp(self) -> tuple[int, int]:
         """Kind (0: none) and milliseconds since 1970."""
 

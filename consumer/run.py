@@ -34,6 +34,7 @@ from consumer.sinks import Sink
 from consumer.sinks.opening import open_sink, targets_of
 from consumer.source import KafkaSource, verify
 from consumer.steering import Steering
+from consumer.systemd import ServiceManager
 from consumer.table import Mode, Table, Target
 from consumer.telemetry import Progress, Telemetry
 from consumer.writer import Writer
@@ -62,7 +63,7 @@ def run_daemon(
     sink = wrap(open_sink(settings, owner))
     mapper = open_mapper(settings, sink.describe)
     metrics = Metrics(str(settings.kafka["group.id"]))
-    telemetry = Telemetry(metrics, on_progress)
+    telemetry = Telemetry(metrics, on_progress, manager=ServiceManager(os.environ.get("NOTIFY_SOCKET", "")))
     kafka = dict(settings.kafka)
     cluster = KafkaCluster(kafka, str(kafka["group.id"]))
     limits = settings.dead_letter

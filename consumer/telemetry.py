@@ -1,4 +1,4 @@
-"""What happens, told to the metrics and the log: the one place that knows both. Never row values, never secrets."""
+"""What happens, told to the metrics, the log and systemd: the one place that knows all. Never row values or secrets."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from consumer.events import Event, Repeats, tell
 from consumer.health import Health
 from consumer.letter import DeadLetter
 from consumer.metrics import Metrics, Update
+from consumer.systemd import ServiceManager
 from consumer.writer import Published, Written
 
-_ALIVE_SECONDS = 60.0
+ALIVE_SECONDS = 60.0
 _EVENTS = 50  # kept for `status`
 _KINDS = 50
 _CODE = re.compile(r"\(([0-9A-Z]{5}|SQLITE_\w+)\)$")  # how a sentence about an outage ends
 _SAMPLES = 5  # places of dead letters of one kind
 _HISTORY = 600  # looks
+_FIELDS, _FIELD_LENGTH = 50, 60  # names kept of fields that a topic's records have and no column takes
 _LEDGER = (
     "records_consumed",
     "records_written",
@@ -57,8 +59,10 @@ class Telemetry:
         metrics: Metrics,
         on_progress: Callable[[Progress], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        manager: ServiceManager | None = None,
     ) -> None:
         self._metrics, self._on_progress, self._clock = metrics, on_progress, clock
+        self._manager = manager or ServiceManager()
         self._lock = threading.Lock()
         self._beat = clock()
         self._state, self._reason = "starting", "it has not joined the group yet"
@@ -69,6 +73,7 @@ class Telemetry:
         self._repeats = Repeats(clock)
         self._partitions: dict[str, dict[str, Any]] = {}
         self._kinds: dict[str, dict[str, Any]] = {}  # of dead letters
+        self._dropped: dict[str, list[str]] = {}  # by topic
         self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)
         self._times: dict[TopicPartition, tuple[int, int]] = {}  # timestamps of the records committed last
         self._lasts: dict[TopicPartition, dict[str, Any]] = {}  # the last batch of each partition
@@ -82,7 +87,7 @@ class Telemetry:
         """Alive: the loop turned lately. Ready: in the group, every partition claimed, the sink and Kafka answering."""
         with self._lock:
             age = self._clock() - self._beat
-            if age > _ALIVE_SECONDS:
+            if age > ALIVE_SECONDS:
                 return Health(False, False, f"the loop has not turned for {age:.0f} s")
             if self._state == "running" and self._away:
                 return Health(True, False, self._away)
@@ -109,6 +114,7 @@ class Telemetry:
                 "breaker_open": bool(self._metrics.value("breaker_open")),
                 "partitions": dict(self._partitions),
                 "dead_letters": {name: dict(kind) for name, kind in self._kinds.items()},
+                "unknown_fields": {topic: list(names) for topic, names in self._dropped.items()},
                 "events": list(self._events),
             }
 
@@ -122,6 +128,8 @@ class Telemetry:
         with self._lock:
             gap, self._beat = now - self._beat, now
         self._metrics.set("poll_gap_seconds", gap)
+        if (health := self.health()).alive:
+            self._manager.alive(now, health.reason)
 
     def consumed(self, counts: Counter[str]) -> None:
         """Records were read."""
@@ -164,6 +172,8 @@ class Telemetry:
             self._lasts[key] = {"at": at, "offsets": end - batch.starts.get(key, end)}
         if written.letters:
             self._dead_lettered(written.letters)
+        for topic, names in written.dropped.items():
+            self._drops(topic, names)
         self._set_state("running", "records are being written")
         self._written += sum(written.records.values())
         self._filtered += sum(written.filtered.values())
@@ -204,6 +214,19 @@ class Telemetry:
                 stage=letter.evidence.stage,
                 code=kind[2],
             )
+
+    def _drops(self, topic: str, names: Collection[str]) -> None:
+        """Tell once of each name; only so many, as a producer may make names of what ought to be values."""
+        known = self._dropped.get(topic, [])
+        new = sorted({name[:_FIELD_LENGTH] for name in names}.difference(known))[: _FIELDS - len(known)]
+        if not new:
+            return
+        with self._lock:
+            self._dropped[topic] = [*known, *new]
+        self._metrics.set("unknown_fields", len(known) + len(new), topic=topic)
+        hint = "Add columns for them; or let sink.tables.NAME.unknown keep them, or refuse such records."
+        self._note(Event.FIELDS_DROPPED, f"{topic}: no column takes {', '.join(new)}", hint)
+        tell(Event.FIELDS_DROPPED, topic=topic, fields=new, hint=hint)
 
     def published(self, published: Published) -> None:
         """The topics of dead letters have answered."""
@@ -324,6 +347,7 @@ class Telemetry:
     def draining(self) -> None:
         """The end has begun."""
         self._set_state("draining", "it is writing what was read, and will leave")
+        self._manager.stopping(self._reason)
         tell(Event.DRAINING)
 
     def looked(

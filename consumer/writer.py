@@ -49,7 +49,7 @@ class Written:
 
     `records` have rows, `filtered` have none, `duplicates` were committed already by a try without an answer, `letters`
     are the ones at fault. `rows` by table, of the records that are in. `seconds` of each stage; isolating and the
-    COMMIT are parts of writing.
+    COMMIT are parts of writing. `dropped` as Mapped's.
     """
 
     batch: Batch
@@ -60,6 +60,7 @@ class Written:
     rows: Counter[str] = field(default_factory=Counter)
     letters: list[DeadLetter] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    dropped: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,4 +265,5 @@ def _written(
         lost = sum(ordinal in failed for ordinal in table.ordinals) if failed else 0
         rows[table.table] += len(table.rows) - lost
     records = batch.counts() - filtered - Counter(letter.topic for letter in letters)
-    return Written(batch, dict(batch.next_offsets), records, filtered, batch.skipped, rows, letters, seconds)
+    ends = dict(batch.next_offsets)
+    return Written(batch, ends, records, filtered, batch.skipped, rows, letters, seconds, mapped.dropped)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,12 @@ import pytest
 from tests.databases import DATABASES, Database
 from tests.services.kafka import Kafka
 from tests.services.postgres import Postgres
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The plugin of Hypothesis imports all of it for its summary, also where no test used it: for a second."""
+    if "hypothesis" not in sys.modules:
+        session.config.pluginmanager.unregister(name="hypothesispytest")
 
 
 @pytest.fixture(scope="session")

@@ -107,6 +107,7 @@ class DecimalReader:
         self._context = Context(prec=logical.precision, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
     def __call__(self, data: bytes) -> Decimal:
+        """The number of these bytes, big-endian. Raises DecodeError beyond the precision."""
         unscaled = int.from_bytes(data, "big", signed=True)
         if not -self._limit < unscaled < self._limit:
             raise DecodeError("a decimal of more digits than its precision")

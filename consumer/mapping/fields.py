@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from consumer.decode import Decoder, Fields
 from consumer.errors import DecodeError, Failure, FatalError, MappingError, RecordError
 from consumer.mapping import Mapped
 from consumer.mapping.arrange import Arranger, Item, items_of
-from consumer.mapping.sources import Inputs, Source, constant, source
+from consumer.mapping.sources import Inputs, Source, constant, decoded, source
 from consumer.record import Message
 from consumer.table import Deferred, Kind, Mode, Row, Table, TableRows, Target
 from consumer.vector import vector_of
@@ -56,10 +57,7 @@ class FieldMapper:
         self._sources = self._others()
         self._columns = {name: column for column, name in self._fields.items()}
         self._value = value({name: table.columns[column] for column, name in self._fields.items()})
-        self._known = {
-            *self._fields.values(),
-            *(text.removeprefix("$value.").split(".")[0] for text in rules.columns.values()),
-        }
+        self._known = {*self._fields.values(), *(name for text in rules.columns.values() for name in _fields_of(text))}
         self._matched = target.key or next(iter(table.keys), ())
         self._arranger = Arranger(table.name, () if target.mode is Mode.INSERT else self._matched)
 
@@ -78,11 +76,18 @@ class FieldMapper:
         return Mapped(self._rows([m for m, _ in good], [ordinal for _, ordinal in good]) if good else [], failures)
 
     def unmapped(self, messages: Sequence[Message]) -> set[str]:
-        """The top-level fields of these records, which can all be mapped, that no column takes."""
+        """The top-level fields of these records, which can all be mapped, that no column takes.
+
+        Of a record with something in such a field that cannot be decoded, none: no row needed it.
+        """
         if self._rules.keep_in or "$value" in self._rules.columns.values():
             return set()
-        values = (value for value in self._inputs(messages).values if isinstance(value, dict))
-        return set[str]().union(*values) - self._known
+        found: set[str] = set()
+        for message in messages:
+            with suppress(DecodeError):
+                (value,) = decoded(self._value, [message.value()])
+                found |= value.keys() if isinstance(value, dict) else set()
+        return found - self._known
 
     def _failures(self, messages: Sequence[Message], ordinals: Sequence[int]) -> Iterator[Failure]:
         for message, ordinal in zip(messages, ordinals, strict=True):
@@ -207,3 +212,9 @@ class FieldMapper:
 
 def _wider(rows: Sequence[Row], extras: Sequence[Sequence[Any]]) -> list[Row]:
     return [(*row, *extra) for row, extra in zip(rows, zip(*extras, strict=True), strict=True)]
+
+
+def _fields_of(text: str) -> tuple[str, str]:
+    """The field that a source reads, by either meaning that a dot in it may have."""
+    path = text.removeprefix("$value.")
+    return path, path.partition(".")[0]

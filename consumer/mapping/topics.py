@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from itertools import islice
 
 from consumer.errors import TopicPartition
 from consumer.mapping import Mapped
@@ -38,6 +39,7 @@ class TopicMapper:
             part = self._topic(topic, [messages[ordinal] for ordinal in ordinals], ordinals)
             mapped.rows.extend(part.rows)
             mapped.failures.extend(part.failures)
+            mapped.dropped.update(part.dropped)
         mapped.failures.sort(key=lambda failure: failure.ordinal)
         return mapped
 
@@ -52,13 +54,15 @@ class TopicMapper:
     def _topic(self, topic: str, messages: Sequence[Message], ordinals: Sequence[int]) -> Mapped:
         self.open([topic])
         parts = [mapper.map(messages, ordinals) for mapper in self._mappers[topic]]
-        if len(parts) == 1:
-            return parts[0]
         failures = {failure.ordinal: failure for part in reversed(parts) for failure in part.failures}
         rows = [rows for part in parts for rows in part.rows]
-        if failures:
+        if failures and len(parts) > 1:
             rows = [_without(table, failures) for table in rows]
-        return Mapped(rows, [failures[ordinal] for ordinal in sorted(failures)])
+        # Of one record: to look at the names in each would cost as much as decoding them anew.
+        first = islice((m for m, ordinal in zip(messages, ordinals, strict=True) if ordinal not in failures), 1)
+        names = self.unmapped(topic, list(first))
+        dropped = {topic: frozenset(names)} if names else {}
+        return Mapped(rows, [failures[ordinal] for ordinal in sorted(failures)], dropped)
 
 
 def _without(table: TableRows, ordinals: Collection[int]) -> TableRows:

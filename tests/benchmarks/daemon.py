@@ -9,7 +9,7 @@ import sqlite3
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,11 @@ class Daemon:
             return answer.read().decode()
 
     def stages(self) -> dict[str, float]:
-        """Seconds spent in each stage so far."""
-        return {stage: float(seconds) for stage, seconds in _STAGE.findall(self.metrics())}
+        """Seconds spent in each stage so far; none where nobody answers."""
+        try:
+            return {stage: float(seconds) for stage, seconds in _STAGE.findall(self.metrics())}
+        except OSError:
+            return {}
 
     def assigned(self) -> int:
         """How many partitions it has; 0 while nobody answers."""
@@ -57,12 +60,18 @@ class Daemon:
             return 0
 
 
+Beside = Callable[[Daemon], AbstractContextManager[Any]]
+
+
 @contextmanager
 def running(lab: Lab, config: Mapping[str, Any], name: str = "daemon") -> Iterator[Daemon]:
-    """A daemon with this configuration; drained by SIGTERM at the end. Its log is {name}.log in the lab's folder."""
+    """A daemon with this configuration, but on a free port; drained by SIGTERM at the end.
+
+    Its log is {name}.log in the lab's folder.
+    """
     (port,) = free_ports(1)
     path = lab.folder / f"{name}.yaml"
-    path.write_text(json.dumps({**config, "admin": {"port": port}}))  # JSON is YAML
+    path.write_text(json.dumps({**config, "admin": config.get("admin", {}) | {"port": port}}))  # JSON is YAML
     (lab.folder / "bench_transform.py").write_text(_TRANSFORM)
     command = [sys.executable, "-m", "consumer", "run", path]
     # Python looks for a module in the folder where it starts, before it looks for what is installed.
@@ -85,10 +94,15 @@ def configuration(lab: Lab, topic: str, dsn: str, *, avro: bool = False, **more:
     }
 
 
-def into_postgres(lab: Lab, name: str, *, more: str = "", **settings: Any) -> Measured:
-    """A whole topic into PostgreSQL. `more`: what else is done to the table; `settings`: other ones than usual."""
+def into_postgres(
+    lab: Lab, name: str, *, more: str = "", beside: Beside = lambda _: nullcontext(), **settings: Any
+) -> Measured:
+    """A whole topic into PostgreSQL.
+
+    `more`: what else is done to the table. `beside` goes on while it works. `settings`: other ones than usual.
+    """
     lab.empty(more=orders.CHECKED if TOPICS[name].period else more)
-    return _into_postgres(lab, name, settings)
+    return _into_postgres(lab, name, settings, beside)
 
 
 def upsert_postgres(lab: Lab, name: str) -> Measured:
@@ -97,9 +111,11 @@ def upsert_postgres(lab: Lab, name: str) -> Measured:
     return _into_postgres(lab, name, {"sink": {"dsn": lab.dsn, "tables": {"orders": {"mode": "upsert"}}}})
 
 
-def _into_postgres(lab: Lab, name: str, settings: Mapping[str, Any]) -> Measured:
+def _into_postgres(
+    lab: Lab, name: str, settings: Mapping[str, Any], beside: Beside = lambda _: nullcontext()
+) -> Measured:
     config = configuration(lab, topic_of(name), lab.dsn, avro=name.startswith("avro"), **settings)
-    with running(lab, config) as daemon, progress(lab, config) as written:
+    with running(lab, config) as daemon, progress(lab, config) as written, beside(daemon):
         measured = drain(lab, [daemon], written, lab.count(name))
     if not TOPICS[name].period:
         lab.verify(lab.count(name))

@@ -12,7 +12,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from rich.console import Console
 
-from tests.benchmarks import daemon, isolation, latency, orders, report, scale, start
+from tests.benchmarks import daemon, isolation, latency, operating, orders, report, scale, start
 from tests.benchmarks.candidates import CANDIDATES, RATIOS, TOPICS, bound, derived
 from tests.benchmarks.compare import checked_out
 from tests.benchmarks.lab import BATCH, DURABLE, Lab
@@ -46,6 +46,18 @@ def test_every_candidate_moves_all_records_and_every_ratio_is_reported(lab: Lab)
     report.show(console, found)
     shown = console.export_text()
     assert all(ratio.text in shown for ratio in RATIOS)
+
+
+def test_the_bench_of_operating_works(lab: Lab) -> None:
+    """Watched, attacked or left alone, all records come; and each reaction is seen."""
+    console = Console(record=True, width=200)
+    rounds = report.in_turn(1, operating.candidates(lab), console)
+    reactions = operating.pauses(lab, 1) | operating.outages(lab, 1, [0.1])
+    ratios = report.results(rounds, operating.RATIOS)["ratios"]
+    assert {ratio.text for ratio in operating.RATIOS if ratio.figure == "rate"} <= ratios.keys()
+    console.print(operating.reacted(reactions))
+    shown = console.export_text()
+    assert all(text in shown for text in reactions)
 
 
 def test_another_commit_is_run_from_its_own_files(lab: Lab) -> None:

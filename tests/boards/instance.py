@@ -219,4 +219,13 @@ def _troubles(made: Dashboard) -> Dashboard:
                 (f"sum by (outcome) (increase({name('config_changes_total')}[10m]))", "{{outcome}}"),
             )
         )
+        .with_panel(
+            lines(
+                "Unknown fields",
+                "Fields of a topic's records that go into no column; /status has their names. More of them: a producer "
+                "has changed.",
+                "none",
+                (f"max by (topic) ({name('unknown_fields')})", "{{topic}}"),
+            )
+        )
     )

@@ -15,8 +15,8 @@ from consumer.decode.avro import AvroDecoder
 from consumer.errors import RejectedError
 from consumer.sinks.postgres import PostgresSink
 from consumer.table import Mode, TableRows, Target
+from tests.property.avro_drawn import named, payloads
 from tests.property.test_vectors import ENOUGH, FLAT, nullable
-from tests.unit.decode.avro_cases import named, payloads
 from tests.unit.decode.avro_cases import number as of_number
 
 Connection = psycopg.Connection[Any]

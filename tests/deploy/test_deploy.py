@@ -20,7 +20,9 @@ from ruamel.yaml import YAML
 
 from consumer import __version__
 from consumer.config import Settings, load
+from consumer.telemetry import ALIVE_SECONDS
 from tests.command import ROOT
+from tests.rules import RESOURCE, resource
 
 TOP = Path(ROOT)
 DEPLOY = TOP / "deploy"
@@ -276,7 +278,7 @@ def test_pods_are_configured_by_a_file_and_get_secrets_from_the_environment() ->
     assert CONTAINER["envFrom"] == [{"secretRef": {"name": "microbatch"}}]
     (image,) = KUSTOMIZATION["images"]
     assert (image["name"], image["newTag"]) == (CONTAINER["image"], __version__)
-    files = {path.name for path in KUBERNETES.iterdir()}
+    files = {path.name for path in KUBERNETES.iterdir() if path.is_file()}
     assert files == {"kustomization.yaml", file.partition("=")[2], *KUSTOMIZATION["resources"]}
 
 
@@ -345,6 +347,15 @@ def test_a_disruption_takes_one_pod_at_a_time_and_an_outage_blocks_no_drain() ->
     assert DEPLOYMENT["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
 
 
+def test_the_alerts_of_a_cluster_are_those_of_prometheus() -> None:
+    """Made of that file, rule by rule; the Service gives scrapes the name of the job that they ask for."""
+    assert RESOURCE.read_text() == resource(), "alerts.yml has changed: `make docs` makes the PrometheusRule of it"
+    rule, kustomization = yaml(RESOURCE), yaml(RESOURCE.parent / "kustomization.yaml")
+    assert (rule["kind"], rule["spec"]) == ("PrometheusRule", yaml(DEPLOY / "prometheus" / "alerts.yml"))
+    assert kustomization["resources"] == [RESOURCE.name]
+    assert "microbatch" in RESOURCES["Service"]["metadata"]["name"]
+
+
 def built(folder: Path) -> dict[str, Any]:
     """What kustomize makes of a folder, by kind."""
     command = ["kustomize", "build"] if shutil.which("kustomize") else ["kubectl", "kustomize"]
@@ -365,6 +376,7 @@ def test_kustomize_builds_what_is_here() -> None:
     (volume,) = made["Deployment"]["spec"]["template"]["spec"]["volumes"]
     assert volume["configMap"]["name"] == made["ConfigMap"]["metadata"]["name"] != "microbatch-config"
     assert made["ConfigMap"]["data"] == {"config.yaml": (KUBERNETES / "orders.yaml").read_text()}
+    assert built(KUBERNETES / "alerts").keys() == {"PrometheusRule"}
 
 
 @needs_kustomize
@@ -405,6 +417,7 @@ def test_the_unit_starts_again_what_may_mend_and_gives_the_drain_its_time() -> N
     assert int(unit["TimeoutStopSec"]) > grace + DRAIN_MARGIN
     assert unit["ExecStart"].split()[1:] == ["run", "/etc/microbatch/%i.yaml"]
     assert unit["EnvironmentFile"] == "-/etc/microbatch/%i.env"
+    assert (unit["Type"], int(unit["WatchdogSec"]) > ALIVE_SECONDS) == ("notify", True)
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")

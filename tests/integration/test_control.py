@@ -50,9 +50,9 @@ class Daemon:
             f"admin: {{port: {self.port}}}\n"
         )
 
-    def produce(self, count: int) -> None:
+    def produce(self, count: int, **more: int) -> None:
         for _ in range(count):
-            value = json.dumps({"id": self._produced}).encode()
+            value = json.dumps({"id": self._produced} | more).encode()
             self._producer.produce("orders", value, partition=self._produced % 4)
             self._produced += 1
         assert self._producer.flush(20) == 0
@@ -154,6 +154,16 @@ def test_hangup_reads_the_file_again(daemon: Daemon) -> None:
     daemon.write(max_records=500, max_wait_ms=20)
     daemon.process.send_signal(signal.SIGHUP)
     until(lambda: daemon.status()["needs_restart"] == [], "it is as it was")
+
+
+def test_fields_that_no_column_takes_are_shown(daemon: Daemon) -> None:
+    """By name in the status and the log, counted in the metrics; their records are written."""
+    before = sum(daemon.rows().values())
+    daemon.produce(40, colour=1, size=2)
+    until(lambda: sum(daemon.rows().values()) == before + 40, "they are written")
+    until(lambda: daemon.status()["unknown_fields"] == {"orders": ["colour", "size"]}, "they are named")
+    assert 'microbatch_unknown_fields{topic="orders"} 2.0' in daemon.get("/metrics")
+    assert "orders: no column takes colour, size" in done(microbatch("status", daemon.config))
 
 
 def test_a_thousand_slow_connections_hold_up_nothing(daemon: Daemon) -> None:

@@ -84,7 +84,7 @@ DEFECTS = (
         _WRITER,
         "                self._sink.letters.keep(letters)\n",
         "                self._sink.letters.keep(letters[:-1])\n",
-        f"{_UNIT_WRITER}::test_exactly_the_bad_records_leave",
+        "tests/property/test_writer.py::test_exactly_the_bad_records_leave",
     ),
     Defect(
         "dead letters are kept in a transaction of their own, after that of the rows",
@@ -158,7 +158,7 @@ DEFECTS = (
         _BATCH,
         "offset >= ends.get(key, self._next[key]):",
         "offset >= self._next[key]:",
-        "tests/unit/test_batch.py::test_a_step_back_is_never_taken",
+        "tests/property/test_batch.py::test_a_step_back_is_never_taken",
     ),
     Defect(
         "the breaker never opens",

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from consumer.decode.avro import AvroDecoder, FramedAvroDecoder
 from consumer.errors import DecodeError
-from tests.unit.decode.avro_cases import ODD, ORDER, payloads, record_schemas, schemas
-from tests.unit.decode.avro_reference import BadError, read_all
+from tests.property.avro_drawn import ODD, payloads, record_schemas, schemas
+from tests.property.avro_reference import BadError, read_all
+from tests.unit.decode.avro_cases import ORDER
 from tests.unit.decode.knowledge import require_known
 
 SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]

@@ -19,8 +19,8 @@ from consumer.decode.avro_vectors import UnfitError, VectorReader
 from consumer.errors import DecodeError
 from consumer.table import Kind
 from consumer.vector import Numbers, Spans, Vector
+from tests.property.avro_drawn import DECIMAL_FIXED, LOGICAL, PRIMITIVES, named, payloads
 from tests.property.test_avro_agreement import mutated
-from tests.unit.decode.avro_cases import DECIMAL_FIXED, LOGICAL, PRIMITIVES, named, payloads
 
 ENOUGH = 200
 FLAT = [kind for kind in PRIMITIVES if kind != "null"] + [

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from consumer.breaker import PROBE, Breaker
 from consumer.errors import HeldError
@@ -74,22 +72,3 @@ def test_accepted_once_it_lets_one_batch_pass_and_counts_anew() -> None:
     took(breaker, 10, 0, 1)
     with pytest.raises(HeldError):
         breaker.judge(10, range(10))
-
-
-@given(st.lists(st.lists(st.booleans(), min_size=1, max_size=30), max_size=20), st.integers(0, 5))
-def test_it_opens_exactly_when_a_row_is_too_long(batches: list[list[bool]], most: int) -> None:
-    """The same answer as looking at the whole stream at once; and patience is what is left of the row."""
-    breaker, stream = Breaker(most, 1.0), list[bool]()
-    for batch in batches:
-        stream += batch
-        longest, run = 0, 0
-        for bad in stream:
-            run = run + 1 if bad else 0
-            longest = max(longest, run)
-        failed = [index for index, bad in enumerate(batch) if bad]
-        if longest > most:
-            with pytest.raises(HeldError):
-                breaker.judge(len(batch), failed)
-            return
-        took(breaker, len(batch), *failed)
-        assert breaker.patience == most - run

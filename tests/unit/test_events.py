@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import functools
 from pathlib import Path
 
 import consumer
@@ -23,9 +23,9 @@ class Clock:
         return self.now
 
 
-def calls() -> Iterator[tuple[Path, ast.Call]]:
-    for path, tree in SOURCES.items():
-        yield from ((path, node) for node in ast.walk(tree) if isinstance(node, ast.Call))
+@functools.cache
+def calls() -> list[tuple[Path, ast.Call]]:
+    return [(path, node) for path, tree in SOURCES.items() for node in ast.walk(tree) if isinstance(node, ast.Call)]
 
 
 def event_of(call: ast.Call) -> Event | None:

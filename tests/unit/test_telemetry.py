@@ -133,3 +133,23 @@ def test_a_line_about_a_batch_names_it() -> None:
         ("connection_cut", "life-3", offsets),
         ("retry", None, None),
     ]
+
+
+def test_fields_that_are_dropped_are_told_once_and_counted_to_a_limit() -> None:
+    """A producer that makes names of values fills neither the log nor the status."""
+    telemetry, metrics, _ = made()
+    message = MemoryMessage("t", 0, 4, b"x")
+
+    def wrote(*names: str) -> None:
+        batch = Batch([message], {P: 4}, {P: 5}, {P: message}, 1)
+        telemetry.wrote(Written(batch, {P: 5}, Counter(t=1), dropped={"t": frozenset(names)}), 0.1)
+
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(10):
+            wrote("a", "b")
+        wrote("b", "c" * 1000)
+    assert [line["fields"] for line in lines if line["event"] == "fields_dropped"] == [["a", "b"], ["c" * 60]]
+    assert telemetry.status()["unknown_fields"] == {"t": ["a", "b", "c" * 60]}
+    for number in range(100):
+        wrote(f"name {number}")
+    assert metrics.value("unknown_fields", topic="t") == len(telemetry.status()["unknown_fields"]["t"]) == 50

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from consumer.batch import Batch, BatchPolicy, Collector
 from consumer.breaker import Breaker
@@ -142,7 +140,9 @@ def test_too_many_bad_records_keep_nothing(database: MemoryDatabase) -> None:
     """The breaker opens within the batch: no row, no dead letter, no offset."""
     writer, _ = joined(database, max_consecutive=2)
     batch = batch_of(b"1", b"5000", b"x", b"5001", b"2")
-    with pytest.raises(HeldError, match="more than 2 records in a row"):
+    with pytest.raises(
+        HeldError, match=r"more than 2 records in a row.*; the first is t partition 0 offset 1 \(write: "
+    ):
         writer.write(batch)
     assert (stored(database), letters(database), next_offset(database)) == ([], {}, 0)
     writer.breaker.accept()
@@ -225,21 +225,3 @@ def test_a_batch_that_does_not_join_the_last_one_is_our_own_defect(database: Mem
     writer, _ = joined(database)
     with pytest.raises(FatalError, match="the batch starts at"):
         writer.write(batch_of(b"1", first=5))
-
-
-@given(st.lists(st.sampled_from([b"ok", b"-", b"x", b"range", b"twice"]), min_size=1, max_size=40))
-def test_exactly_the_bad_records_leave(kinds: list[bytes]) -> None:
-    """The same answer as trying one record after the other."""
-    database = fresh()
-    writer, _ = joined(database)
-    values = {b"-": b"-", b"x": b"x", b"range": b"5000", b"twice": b"7"}
-    payloads = [values.get(kind, b"%d" % (100 + index)) for index, kind in enumerate(kinds)]
-    bad, ids = {}, list[int]()
-    for index, payload in enumerate(payloads):
-        if payload in (b"x", b"5000") or (payload == b"7" and 7 in ids):
-            bad["t", 0, index] = payload
-        elif payload != b"-":
-            ids.append(int(payload))
-    written = writer.write(batch_of(*payloads))
-    assert (stored(database), letters(database), next_offset(database)) == (ids, bad, len(payloads))
-    assert sum(written.records.values()) == len(ids)

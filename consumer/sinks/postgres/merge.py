@@ -54,6 +54,7 @@ class Merge:
         return f"{first}; if not found then {insert} {then}; end if"
 
     def upsert(self) -> list[sql.Composed]:
+        """The last row of each key, over the one that is there unless that has a newer version."""
         return [self._upsert(_ALL)]
 
     def mixed(self) -> list[sql.Composed]:
@@ -75,6 +76,7 @@ class Merge:
         )
 
     def delete(self) -> list[sql.Composed]:
+        """The rows of these keys, unless they have a newer version."""
         return [self._delete(_ALL)]
 
     def lock(self) -> sql.Composed:

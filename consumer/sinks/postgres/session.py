@@ -49,6 +49,7 @@ class Session:
 
     @property
     def in_transaction(self) -> bool:
+        """Whether there is a connection with one open, failed or not."""
         return self._connection is not None and self._connection.info.transaction_status in _OPEN
 
     def connection(self, connected: Callable[[], None]) -> psycopg.Connection[Any]:
@@ -88,6 +89,7 @@ class Session:
                 self.close()
 
     def close(self) -> None:
+        """Give the connection up; `connection` makes another."""
         with self._guard:
             if self._socket is not None:
                 self._socket.close()
