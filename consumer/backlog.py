@@ -20,7 +20,7 @@ class Backlog:
 
     def put_back(self, parts: Iterable[Batch]) -> None:
         """These come first again, in this order; empty ones do not."""
-        self._batches.extendleft(part for part in reversed(list(parts)) if part.messages)
+        self._batches.extendleft(part for part in reversed(list(parts)) if not part.empty)
 
     def take(self) -> Batch | None:
         """The next one, if there is one."""
@@ -33,7 +33,7 @@ class Backlog:
             self._batches.popleft()
             kept = batch.without(partitions)
             released += given_up(batch, kept)
-            if kept.messages:
+            if not kept.empty:
                 self._batches.append(kept)
         return released
 

@@ -70,6 +70,12 @@ class Batch:
         """Records by topic."""
         return _topics(self.messages, self.next_offsets)
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to do: no record, and no offset to move over places that have none."""
+        moves = any(offset > self.starts.get(key, offset) for key, offset in self.next_offsets.items())
+        return not self.messages and not moves
+
     def skip(self, positions: Mapping[TopicPartition, int]) -> None:
         """Take out the records before these next offsets, which are committed."""
         if positions == self.starts:
@@ -167,6 +173,10 @@ class Collector:
         if not self._closed and self.wait(now) == 0:
             self.close("wait")
         return self._closed.popleft() if self._closed else None
+
+    def next_offset(self, partition: TopicPartition) -> int | None:
+        """The next offset to read of this partition; None if it does not flow."""
+        return self._next.get(partition)
 
     def close(self, trigger: str) -> None:
         """Close the open batch, unless it is empty."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,10 @@ from consumer import __version__
 from consumer.dlq import command as dlq
 from consumer.errors import ConfigError, FatalError, MicrobatchError, UnavailableError
 from consumer.preview import Begin
-from consumer.terminal import AsJson, Config, Yes, confirm, mark, say
+from consumer.terminal import AsJson, Config, Yes, confirm, mark, moment, say
+
+if TYPE_CHECKING:
+    from consumer.runs.history import History
 
 Targets = Annotated[
     list[str] | None,
@@ -24,6 +27,11 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 offsets = typer.Typer(no_args_is_help=True, help="Where the group stands, and setting it by hand.")
 app.add_typer(offsets, name="offsets")
 app.add_typer(dlq.app, name="dlq")
+runs = typer.Typer(help="What ran on this machine, and how it ended.")
+app.add_typer(runs, name="runs")
+RunsOf = Annotated[
+    Path | None, typer.Option("--config", help="take runs.directory from this YAML file; default: its default")
+]
 
 
 @app.callback()
@@ -38,20 +46,71 @@ def version() -> None:
 
 
 @app.command()
-def run(config: Config, verbose: Annotated[bool, typer.Option(help="log every batch")] = False) -> None:
-    """Move records until told to stop (SIGTERM writes what was read; a second one leaves at once)."""
+def run(
+    config: Config,
+    verbose: Annotated[bool, typer.Option(help="log every batch")] = False,
+    until_end: Annotated[
+        bool, typer.Option("--until-end", help="end when everything that is there now is written, with a report")
+    ] = False,
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="the same with what is older than this: 2026-01-31T08:00:00Z")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="write the report of such a job, as JSON")] = None,
+    fail_on_dead_letters: Annotated[
+        bool, typer.Option("--fail-on-dead-letters", help="exit 1 if such a job made dead letters")
+    ] = False,
+) -> None:
+    """Move records until told to stop (SIGTERM writes what was read; a second one leaves at once), or to an end."""
     from consumer import logs
     from consumer.config import load
     from consumer.events import Event, tell
-    from consumer.run import run_daemon
+    from consumer.runs import command
 
+    ends = until_end or until is not None
+    if until_end and until is not None:
+        raise ConfigError("--until", until, "excludes --until-end: leave one out")
+    if (report or fail_on_dead_letters) and not ends:
+        option = "--report" if report else "--fail-on-dead-letters"
+        raise ConfigError(option, None, "belongs to a job: add --until-end or --until")
     settings = load(config)
+    job = command.Job(None if until is None else moment("--until", until), report) if ends else None
     logs.configure(verbose=verbose)
     try:
-        run_daemon(settings, reload=lambda: load(config))
+        done = command.run(settings, config, job, lambda: load(config))
     except MicrobatchError as error:
         tell(Event.FAILED, reason=str(error), hint=getattr(error, "hint", None))
         raise
+    raise typer.Exit(done.exit_code(strict=fail_on_dead_letters))
+
+
+@runs.callback(invoke_without_command=True)
+def runs_list(context: typer.Context, config: RunsOf = None, as_json: AsJson = False) -> None:
+    """List the runs of this machine, the newest first."""
+    if context.invoked_subcommand is not None:
+        return
+    from consumer.runs.history import listed
+
+    found = _history(config).runs()
+    if as_json:
+        typer.echo(json.dumps([one.as_json() for one in found], indent=2))
+    else:
+        say(listed(found))
+
+
+@runs.command("show")
+def runs_show(
+    name: Annotated[str, typer.Argument(metavar="ID", help="as `microbatch runs` lists it")],
+    config: RunsOf = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the report of a run again."""
+    from consumer.runs.report import lines
+
+    found = _history(config).run(name)
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), indent=2))
+    else:
+        say(lines(found))
 
 
 @app.command()
@@ -237,6 +296,13 @@ def offsets_reset(
     confirm("Set these offsets?", yes=yes)
     reset(settings, changes)
     typer.echo("done")
+
+
+def _history(config: Path | None) -> History:
+    from consumer.config import RunsSettings, load
+    from consumer.runs.history import open_history
+
+    return open_history(load(config).runs if config else RunsSettings())
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 from confluent_kafka import (
     Consumer,
     ConsumerGroupTopicPartitions,
+    IsolationLevel,
     KafkaError,
     KafkaException,
     TopicCollection,
@@ -73,6 +74,8 @@ class KafkaCluster:
         self._shared = {name: value for name, value in properties.items() if name.startswith(_SHARED)}
         self._admin = AdminClient(self._shared, logger=_LOGGER)
         self._group = group_id
+        uncommitted = str(properties.get("isolation.level", "")).lower() == "read_uncommitted"
+        self._isolation = IsolationLevel.READ_UNCOMMITTED if uncommitted else IsolationLevel.READ_COMMITTED
         self._anonymous = False
 
     def states(self, partitions: Collection[Coordinates]) -> dict[Coordinates, LogState]:
@@ -92,6 +95,10 @@ class KafkaCluster:
     def offsets(self, partitions: Collection[Coordinates], spec: OffsetSpec) -> dict[Coordinates, int]:
         """The offset that `spec` means in each partition; -1 where a time is later than every record."""
         return _offsets(self._ask_offsets(partitions, spec))
+
+    def readable(self, partitions: Collection[Coordinates]) -> dict[Coordinates, int]:
+        """Where what can be read now ends: with `read_committed`, the default, before the first open transaction."""
+        return _offsets(self._ask_offsets(partitions, _LATEST, isolation_level=self._isolation))
 
     def start(self, start: Start, states: Mapping[Coordinates, LogState]) -> dict[Coordinates, int]:
         """See Cluster.start."""
@@ -158,9 +165,11 @@ class KafkaCluster:
                 raise FatalError(f"the group {self._group} is running: its offsets cannot be set", hint)
             raise UnavailableError(f"Kafka: {answered.error.str()}")
 
-    def _ask_offsets(self, partitions: Collection[Coordinates], spec: OffsetSpec) -> dict[TopicPartition, Future[Any]]:
+    def _ask_offsets(
+        self, partitions: Collection[Coordinates], spec: OffsetSpec, **how: Any
+    ) -> dict[TopicPartition, Future[Any]]:
         asked = {TopicPartition(*key): spec for key in sorted(partitions)}
-        futures: dict[TopicPartition, Future[Any]] = self._admin.list_offsets(asked, request_timeout=_TIMEOUT)
+        futures: dict[TopicPartition, Future[Any]] = self._admin.list_offsets(asked, request_timeout=_TIMEOUT, **how)
         return futures
 
     def _ask_ids(self, topics: Collection[str]) -> dict[str, Future[Any]]:

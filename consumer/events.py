@@ -83,7 +83,30 @@ class Event(Enum):
     SETTING_CHANGED = "info", "By `set`, or by a reload.", ("setting", "before", "after", "by")
     RELOADED = "info", "The file was read again.", ("changed", "needs_restart")
     RELOAD_REFUSED = "error", "The file is wrong; what was read before stands.", ("reason", "hint")
-    DRAINING = "info", "It was told to end: what was read is written.", ()
+    JOB_BEGINS = "info", "It ends at what is there now: so many offsets ahead.", ("partitions", "offsets")
+    MILESTONE = (
+        "info",
+        "So much of a job is done; on a terminal a bar shows it instead.",
+        ("done", "total", "percent", "per_second", "eta_seconds"),
+    )
+    JOB_WAITS = (
+        "warning",
+        "Nothing of a job was committed for 30 s; `left`: by partition, how far it is.",
+        ("reason", "left"),
+    )
+    CHECKPOINTS_UNKNOWN = (
+        "warning",
+        "A job is done, and what is stored could not be read back for its report.",
+        ("reason",),
+    )
+    HISTORY_NOT_WRITTEN = "warning", "The history of runs has a gap; the run itself goes on.", ("reason", "hint")
+    NOTIFICATION_FAILED = (
+        "warning",
+        "A target of `notify` did not take an event, and is not asked again.",
+        ("target", "about", "reason", "hint"),
+    )
+    NOTIFICATIONS_LEFT = "warning", "It ends, and these events did not reach their target.", ("target", "events")
+    DRAINING = "info", "It was told to end, or its job is done: what was read is written.", ()
     STOPPED = "info", "It has left the group.", ()
     FAILED = "error", "It ends with exit code 1 or 2, because of this.", ("reason", "hint")
     CRASHED = "error", "A defect of microbatch: please report it.", ("error", "traceback")

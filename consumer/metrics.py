@@ -73,7 +73,10 @@ CATALOGUE: tuple[MetricSpec, ...] = (
     MetricSpec("batch_records", "histogram", (), "Records of a committed batch.", _RECORDS),
     MetricSpec("batch_bytes", "histogram", (), "Bytes of values of a committed batch.", _BYTES),
     MetricSpec(
-        "batches_closed", "counter", ("trigger",), "Batches by what closed them: ready, records, bytes, wait, drain."
+        "batches_closed",
+        "counter",
+        ("trigger",),
+        "Batches by what closed them: ready, records, bytes, wait, drain, end.",
     ),
     MetricSpec(
         "stage_seconds",
@@ -119,6 +122,12 @@ CATALOGUE: tuple[MetricSpec, ...] = (
     MetricSpec("rebalances", "counter", ("kind",), "Times that partitions came or went: assigned, revoked, lost."),
     MetricSpec(
         "config_changes", "counter", ("outcome",), "Settings changed while it ran: set, reload; refused: a wrong file."
+    ),
+    MetricSpec(
+        "notifications",
+        "counter",
+        ("outcome",),
+        "Notifications: delivered, failed (given up), superseded (by a later one of the same kind).",
     ),
     MetricSpec("state", "gauge", ("state",), "1 for the state it is in: starting, claiming, running, unavailable, ..."),
     MetricSpec("last_success_timestamp_seconds", "gauge", (), "Unix time of the last committed batch."),
@@ -229,6 +238,11 @@ class Metrics(Collector):
         with self._lock:
             series = self._series[name]
             return series.values.get(tuple(labels[label] for label in series.spec.labels), 0.0)
+
+    def by(self, name: str) -> dict[Labels, float]:
+        """The series of a counter or gauge, by the values of its labels."""
+        with self._lock:
+            return dict(self._series[name].values)
 
     def total(self, name: str) -> float:
         """The sum of all series of a counter or gauge; of a histogram how often something was observed."""

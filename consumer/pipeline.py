@@ -22,6 +22,9 @@ from consumer.batch import Batch, Collector
 from consumer.cluster import Cluster, LogState, Start
 from consumer.ends import Ends
 from consumer.errors import FatalError, FencedError, HeldError, TopicPartition, UnavailableError
+from consumer.goal import Goal
+from consumer.limits import Limits, Tolerance
+from consumer.record import Message
 from consumer.sinks import Claim, Position
 from consumer.source import Source
 from consumer.steering import Steering
@@ -44,36 +47,6 @@ _LIMIT_HINT = (
 Claimed = dict[TopicPartition, tuple[Claim, LogState]]
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long things may take, in seconds.
-
-    `write_deadline`: a claim or write, before its connection is cut. `shutdown_grace`: writing what was read, after
-    `stop`. `revoke_wait`: a write of partitions that Kafka takes away. `poll`: one call for records, which delays
-    signals and outcomes. `longest_delay`: between two tries during an outage, which may last for `give_up`; None: for
-    ever.
-    """
-
-    write_deadline: float = 60.0
-    shutdown_grace: float = 20.0
-    revoke_wait: float = 10.0
-    poll: float = 0.2
-    longest_delay: float = 5.0
-    give_up: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Tolerance:
-    """What is done about too many records at fault: `stop`, or else hold and probe again after so many seconds.
-
-    `max_pending`: hold while more dead letters than this wait for their topics.
-    """
-
-    stop: bool = False
-    probe_after: float = 300.0
-    max_pending: int = 10_000
-
-
 @dataclass(slots=True)
 class _Job:
     """What the writer's thread has in hand: a batch to write, partitions to claim, or, with neither, dead letters to
@@ -87,7 +60,7 @@ class _Job:
 
 
 class Pipeline:
-    """Moves records from a source into a sink, until told to stop or until a record cannot be written.
+    """Moves records from a source into a sink, until told to stop, at its goal, or until a record cannot be written.
 
     `interrupt` breaks the sink's connection from outside. `exactly_once`: the sink keeps the offsets, Kafka's are only
     for lag tools. `clock` gives monotonic seconds.
@@ -111,7 +84,7 @@ class Pipeline:
         self._source, self._cluster, self._writer, self._interrupt = source, cluster, writer, interrupt
         self._telemetry, self._start, self._exactly_once = telemetry, start, exactly_once
         self._limits, self._clock, self._tolerance = limits, clock, tolerance or Tolerance()
-        self._steering = steering
+        self._steering, self._goal = steering, Goal()
         self._ends = Ends(source.high_watermark, cluster)
         self._collector = Collector(steering.policy)
         self._assignment = Assignment(steering.stops)
@@ -136,16 +109,17 @@ class Pipeline:
         self._existing: set[TopicPartition] | None = None
         self._identities: Callable[[], dict[str, str] | None] | None = None
         self._away = False  # as far as is known: Kafka
+        self._joined = False
 
-    def run(self, stop: threading.Event) -> None:
-        """Join the group and move records until `stop` is set; then write what was read and leave.
+    def run(self, stop: threading.Event, goal: Goal | None = None) -> None:
+        """Join the group and move records until `stop` is set or the goal reached; then write what was read and leave.
 
         Raises FatalError; what was not committed by then is read again by the next owner.
         """
-        self._stop = stop
+        self._stop, self._goal = stop, goal or self._goal
         self._source.open(self)
         try:
-            while not stop.is_set():
+            while not stop.is_set() and not self._arrived:
                 self._step()
             self._drain()
         finally:
@@ -164,6 +138,7 @@ class Pipeline:
 
     def assigned(self, partitions: frozenset[TopicPartition]) -> None:
         """See Listener.assigned."""
+        self._joined = True
         self._assignment.assigned(partitions, self._clock())
         self._telemetry.rebalanced("assigned", partitions)
 
@@ -180,6 +155,10 @@ class Pipeline:
     def lost(self, partitions: frozenset[TopicPartition]) -> None:
         """See Listener.lost."""
         self._leave(partitions, "lost")
+
+    def ended(self, partition: TopicPartition, next_offset: int) -> None:
+        """See Listener.ended."""
+        self._goal.ended(partition, next_offset)
 
     def out_of_range(self, partition: TopicPartition) -> None:
         """See Listener.out_of_range. Claiming again finds the exact gap."""
@@ -221,8 +200,23 @@ class Pipeline:
         else:
             self._unblock()
             messages = self._source.poll(self._collector.room, self._patience(now))
-        taken = self._collector.add(messages, self._clock())
+        taken = self._collector.add(self._wanted(messages), self._clock())
         self._telemetry.consumed(taken)
+
+    def _wanted(self, messages: list[Message]) -> list[Message]:
+        """Without what is beyond the goal, and no more of that."""
+        kept = self._goal.within(messages)
+        if len(kept) < len(messages):
+            self._source.pause(self._goal.finished(messages) & self._assignment.partitions())
+        return kept
+
+    @property
+    def _arrived(self) -> bool:
+        """Whether the goal is reached, and nothing is left to write, or to publish that is not refused."""
+        if self._goal.endless or not self._joined or self._unfinished:
+            return False
+        unsettled = self._assignment.partitions(Phase.UNCLAIMED, Phase.CLAIMING, Phase.HELD)
+        return not unsettled and self._goal.reached(self._assignment.partitions(Phase.FLOWING), self._clock())
 
     def _steer(self, now: float) -> None:
         """Do what an operator asked for: what was read of a paused partition is given back, so that nothing waits."""
@@ -241,7 +235,7 @@ class Pipeline:
         busy = self._job or self._holds or now < self._write_backoff.until
         return self._limits.poll if due is None or busy else min(self._limits.poll, due)
 
-    def _wait(self, now: float) -> list[Any]:
+    def _wait(self, now: float) -> list[Message]:
         """A batch is ready and the writer is not: keep the membership, and fetch no more than memory allows."""
         if self._blocked_since is None:
             self._blocked_since = now
@@ -279,13 +273,21 @@ class Pipeline:
             self._job = _Job(self._pool.submit(self._writer.write, batch), now, batch)
 
     def _next(self, now: float) -> Batch | None:
-        batch = self._backlog.take() or self._collector.take(now)
+        batch = self._backlog.take() or self._collector.take(now) or self._rest()
         most = self._writer.breaker.most
         if batch is None or most is None or len(batch.messages) <= most:
             return batch
         head, rest = batch.split(most)
         self._backlog.put_back([rest])
         return head
+
+    def _rest(self) -> Batch | None:
+        """A batch without records, where the last offsets before the goal have none: so that they count as done."""
+        if not (ends := self._goal.rest(self._collector.next_offset)):
+            return None
+        starts = {key: self._written_to[key] for key in ends}
+        self._collector.start(ends)
+        return Batch(starts=starts, next_offsets=ends, trigger="end")
 
     @property
     def _holds(self) -> str:
@@ -433,6 +435,7 @@ class Pipeline:
             return
         self._collector.start(starts)
         self._written_to |= starts
+        self._goal.claimed(starts)
         if self._writer.publishes:
             self._publish_at = now  # whoever owns a partition publishes what is pending of it
         if not self._exactly_once:
@@ -444,6 +447,7 @@ class Pipeline:
         mine = self._assignment.partitions()
         committed = {key: offset for key, offset in written.next_offsets.items() if key in mine}
         self._written_to |= committed
+        self._goal.moved(committed)
         self._uncommitted |= committed
         if not self._exactly_once:
             self._commit(self._uncommitted)

@@ -23,20 +23,22 @@ from consumer.config.rules import feeds_itself, subscribes
 from consumer.deadletter.opening import open_outbox
 from consumer.errors import ConfigError, FatalError, UnavailableError
 from consumer.events import Event, tell
+from consumer.goal import Goal
+from consumer.limits import Limits, Tolerance
 from consumer.mapping.opening import open_mapper
 from consumer.mapping.topics import TopicMapper
 from consumer.mapping.transform import TransformMapper
 from consumer.metrics import Metrics
 from consumer.operations import Operations, policy_of
 from consumer.outbox import dead_letter_topic
-from consumer.pipeline import Limits, Pipeline, Tolerance
+from consumer.pipeline import Pipeline
 from consumer.sinks import Sink
 from consumer.sinks.opening import open_sink, targets_of
 from consumer.source import KafkaSource, verify
 from consumer.steering import Steering
 from consumer.systemd import ServiceManager
 from consumer.table import Mode, Table, Target
-from consumer.telemetry import Progress, Telemetry
+from consumer.telemetry import Observer, Progress, Telemetry
 from consumer.writer import Writer
 
 _START_SECONDS = 10.0
@@ -50,11 +52,15 @@ def run_daemon(
     on_progress: Callable[[Progress], None] | None = None,
     wrap: Callable[[Any], Any] = lambda sink: sink,
     reload: Callable[[], Settings] | None = None,
+    metrics: Metrics | None = None,
+    observer: Observer | None = None,
+    aim: Callable[[KafkaCluster], Goal] | None = None,
 ) -> None:
     """Move records until `stop` is set; without a `stop`, until SIGTERM or SIGINT (a second one leaves at once).
 
     `on_progress` is called after each batch. `wrap` may put something around the sink. `reload` reads the settings
-    again: at SIGHUP, where signals are listened to. Raises ConfigError, FatalError.
+    again: at SIGHUP, where signals are listened to. `aim` gives the goal at which to end; asked once Kafka answers.
+    Raises ConfigError, FatalError, and what `aim` does.
     """
     verify(settings.kafka)
     _calm_garbage_collector()
@@ -62,8 +68,9 @@ def run_daemon(
     logs.bind(group=str(settings.kafka["group.id"]), instance=owner)
     sink = wrap(open_sink(settings, owner))
     mapper = open_mapper(settings, sink.describe)
-    metrics = Metrics(str(settings.kafka["group.id"]))
-    telemetry = Telemetry(metrics, on_progress, manager=ServiceManager(os.environ.get("NOTIFY_SOCKET", "")))
+    metrics = metrics or Metrics(str(settings.kafka["group.id"]))
+    manager = ServiceManager(os.environ.get("NOTIFY_SOCKET", ""))
+    telemetry = Telemetry(metrics, on_progress, manager=manager, observer=observer)
     kafka = dict(settings.kafka)
     cluster = KafkaCluster(kafka, str(kafka["group.id"]))
     limits = settings.dead_letter
@@ -76,7 +83,7 @@ def run_daemon(
     )
     steering = Steering(policy_of(settings.batch))
     pipeline = Pipeline(
-        KafkaSource(kafka, settings.topics),
+        KafkaSource(kafka, settings.topics, ends=aim is not None),
         cluster,
         writer,
         sink.interrupt,
@@ -100,7 +107,7 @@ def run_daemon(
         _require_kafka(cluster, settings)
         _open_tables(mapper, sink, settings)
         tell(Event.STARTED, version=__version__, topics=settings.topics)
-        pipeline.run(stop)
+        pipeline.run(stop, aim(cluster) if aim else None)
     tell(Event.STOPPED)
 
 

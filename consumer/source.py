@@ -79,6 +79,9 @@ class Listener(Protocol):
     def out_of_range(self, partition: Coordinates) -> None:
         """Kafka does not hold the next record of this partition."""
 
+    def ended(self, partition: Coordinates, next_offset: int) -> None:
+        """Every record before `next_offset`, for now its end, is delivered; only of a source that was asked for it."""
+
     def commit_failed(self, reason: str) -> None:
         """Offsets were not committed to Kafka; the next commit carries newer ones."""
 
@@ -144,10 +147,11 @@ def verify(properties: Mapping[str, Any]) -> None:
 
 
 class KafkaSource:
-    """Source on a real cluster. Assigned partitions start paused."""
+    """Source on a real cluster. Assigned partitions start paused. `ends`: the listener is told of them."""
 
-    def __init__(self, properties: Mapping[str, Any], topics: list[str]) -> None:
-        self._properties, self._topics = effective(properties), topics
+    def __init__(self, properties: Mapping[str, Any], topics: list[str], *, ends: bool = False) -> None:
+        self._properties = effective(properties) | ({"enable.partition.eof": True} if ends else {})
+        self._topics, self._ends = topics, ends
         strategy = str(self._properties.get("partition.assignment.strategy", "cooperative"))
         self._incremental = not is_classic(properties) or strategy.startswith("cooperative")
         self._failure: BaseException | None = None
@@ -281,6 +285,8 @@ class KafkaSource:
 
     def _judge(self, error: KafkaError, message: Any) -> None:
         code = error.code()
+        if code == KafkaError._PARTITION_EOF and self._ends:
+            self._listener.ended((message.topic(), message.partition()), message.offset())
         if code in _IGNORED:
             return
         if code == KafkaError._AUTO_OFFSET_RESET:

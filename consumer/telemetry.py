@@ -36,6 +36,7 @@ _LEDGER = (
     "records_in_flight",
 )
 _CONNECTION = "connection"  # an outage without a code
+_LIMITS, _PENDING = "limits", "dead_letters_pending"  # what holds everything
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,22 @@ class Progress:
     trigger: str
 
 
+class Observer:
+    """Told what matters beyond the moment, in the pipeline's thread; must not block. This one does nothing with it."""
+
+    def wrote(self, written: Written) -> None:
+        """A batch was committed."""
+
+    def looked(self) -> None:
+        """About once a second."""
+
+    def held(self, reason: str, hint: str) -> None:
+        """Something waits for an operator: everything, or one partition."""
+
+    def resumed(self) -> None:
+        """Nothing does any longer."""
+
+
 class Telemetry:
     """Told by the pipeline, in its thread; `health` may be asked from any. `clock` as the pipeline's."""
 
@@ -60,7 +77,10 @@ class Telemetry:
         on_progress: Callable[[Progress], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         manager: ServiceManager | None = None,
+        observer: Observer | None = None,
     ) -> None:
+        self._observer = observer or Observer()
+        self._holding: dict[str, str] = {}  # what waits for an operator, and why
         self._metrics, self._on_progress, self._clock = metrics, on_progress, clock
         self._manager = manager or ServiceManager()
         self._lock = threading.Lock()
@@ -174,6 +194,7 @@ class Telemetry:
             self._dead_lettered(written.letters)
         for topic, names in written.dropped.items():
             self._drops(topic, names)
+        self._goes_on(_LIMITS)
         self._set_state("running", "records are being written")
         self._written += sum(written.records.values())
         self._filtered += sum(written.filtered.values())
@@ -185,6 +206,7 @@ class Telemetry:
             trigger=batch.trigger,
             seconds=round(seconds, 3),
         )
+        self._observer.wrote(written)
         if self._on_progress:
             self._on_progress(Progress(self._written, self._filtered, written.next_offsets, batch.trigger))
 
@@ -247,6 +269,7 @@ class Telemetry:
         self._set_state("held", f"{reason}. {hint}")
         self._note(Event.HELD, reason, hint)
         tell(Event.HELD, **_of(batch), reason=reason, hint=hint)
+        self._hold(_LIMITS, reason, hint)
 
     def probed(self, accepted: bool | None) -> None:
         """What was held is tried again: by itself (None), or because somebody said so."""
@@ -270,13 +293,16 @@ class Telemetry:
 
     def held(self, partition: TopicPartition, reason: str, hint: str) -> None:
         """This partition waits for its operator."""
-        self._note(Event.HELD, f"{partition[0]}/{partition[1]}: {reason}", hint)
+        (name,) = _names([partition])
+        self._note(Event.HELD, f"{name}: {reason}", hint)
         tell(Event.HELD, topic=partition[0], partition=partition[1], reason=reason, hint=hint)
+        self._hold(name, f"{name}: {reason}", hint)
 
     def claimed(self, starts: Mapping[TopicPartition, int]) -> None:
         """These flow from now on."""
         self._metrics.count("claims", len(starts), outcome="claimed")
         self._answers()
+        self._goes_on(*_names(starts))
         tell(Event.CLAIMED, next_offsets={f"{topic}/{number}": offset for (topic, number), offset in starts.items()})
 
     def rebalanced(self, kind: str, partitions: Collection[TopicPartition]) -> None:
@@ -292,6 +318,8 @@ class Telemetry:
                     update.forget(topic, partition)
                     self._times.pop((topic, partition), None)
                     self._lasts.pop((topic, partition), None)
+        if kind != "assigned" and self._state != "draining":  # at the end nothing goes on: it was held to the last
+            self._goes_on(*_names(partitions))
         tell(Event.REBALANCED, kind=kind, partitions=_names(partitions))
 
     def commit_failed(self, reason: str) -> None:
@@ -395,7 +423,12 @@ class Telemetry:
                 seconds = _age(self._times[key]) if lag and key in self._times else 0.0
                 update.set("consumer_lag", lag, topic=key[0], partition=str(key[1]))
                 update.set("consumer_lag_seconds", seconds, topic=key[0], partition=str(key[1]))
+        if pending:
+            self._hold(_PENDING, holds, "Create the topic of dead letters, or let it be written.")
+        else:
+            self._goes_on(_PENDING)
         self._judge(phases, reasons, holds)
+        self._observer.looked()
 
     def _judge(self, phases: Mapping[Phase, int], reasons: Mapping[TopicPartition, str], holds: str) -> None:
         if self._state in {"unavailable", "draining"}:
@@ -413,6 +446,16 @@ class Telemetry:
         elif self._joined:
             paused = f"; an operator paused {phases[Phase.PAUSED]} partitions" if phases[Phase.PAUSED] else ""
             self._set_state("running", f"records are written as they come{paused}")
+
+    def _hold(self, name: str, reason: str, hint: str) -> None:
+        before, self._holding[name] = self._holding.get(name), reason
+        if before != reason:
+            self._observer.held(reason, hint)
+
+    def _goes_on(self, *names: str) -> None:
+        ended = [self._holding.pop(name) for name in names if name in self._holding]
+        if ended and not self._holding:
+            self._observer.resumed()
 
     def _answers(self) -> None:
         if self._state == "unavailable":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,6 +30,17 @@ def confirm(question: str, *, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise ConfigError("--yes", None, "is required where nobody can be asked; nothing was changed")
     typer.confirm(question, abort=True)
+
+
+def moment(option: str, text: str) -> datetime.datetime:
+    """The time that was typed; it is aware. Raises ConfigError, naming the option."""
+    try:
+        found = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(option, text, "must be a time: 2026-01-31T08:00:00Z") from None
+    if found.tzinfo is None:
+        raise ConfigError(option, text, "a time needs a zone: put Z (for UTC) or +02:00 behind it")
+    return found
 
 
 def mark(*, ok: bool) -> str:

@@ -164,11 +164,11 @@ class Writer:
 
     def _write(self, batch: Batch) -> Written:
         batch.name = batch.name or f"{self._life}-{next(self._batches)}"
-        if not batch.messages:
+        if batch.empty:
             return Written(batch, dict(batch.next_offsets), duplicates=batch.skipped)
         began = self._clock()
         if batch.prepared is None:
-            batch.prepared = self._mapper.map(batch.messages)
+            batch.prepared = self._mapper.map(batch.messages) if batch.messages else Mapped([], [])
         mapped: Mapped = batch.prepared  # type: ignore[assignment]
         done, seconds = self._clock(), {"map": 0.0}
         seconds["map"] = done - began

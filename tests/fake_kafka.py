@@ -85,6 +85,12 @@ class MemoryBroker:
             self.changed.notify_all()
             return log.end - 1
 
+    def mark(self, topic: str, partition: int) -> None:
+        """Append what is no record, as the end of a transaction is: an offset that nobody gets."""
+        with self.changed:
+            self.logs[topic, partition].end += 1
+            self.changed.notify_all()
+
     def delete_before(self, topic: str, partition: int, offset: int) -> None:
         """Retention: the records before `offset` go."""
         with self.changed:
@@ -118,6 +124,7 @@ class MemorySource:
         self._listener: Listener | None = None
         self._next: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
+        self._ended: dict[TopicPartition, int] = {}  # as told last
 
     def open(self, listener: Listener) -> None:
         self._listener = listener
@@ -137,10 +144,17 @@ class MemorySource:
         for key in lost:
             self._paused.add(key)
             self._told().out_of_range(key)
+        for key in sorted(self.owned - self._paused):
+            end = self.broker.logs[key].end
+            if self._next[key] == end and self._ended.get(key) != end:
+                self._ended[key] = end
+                self._told().ended(key, end)
         return taken
 
     def start(self, positions: Mapping[TopicPartition, int]) -> None:
         self._next |= positions
+        for key in positions:
+            self._ended.pop(key, None)
         self.resume(positions)
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
@@ -206,10 +220,13 @@ class MemorySource:
             if at < self.broker.low(key) or at > self.broker.logs[key].end:
                 lost.append(key)
                 continue
-            part = [m for m in self.broker.logs[key].messages if m.offset() >= at][: records - len(taken)]
+            left = [m for m in self.broker.logs[key].messages if m.offset() >= at]
+            part = left[: records - len(taken)]
             if part:
                 taken += part
                 self._next[key] = part[-1].offset() + 1
+            if len(part) == len(left):
+                self._next[key] = self.broker.logs[key].end
         return lost
 
 

@@ -110,6 +110,8 @@ Start = Annotated[
     Literal["earliest", "latest"] | datetime.datetime, BeforeValidator(_start, json_schema_input_type=str)
 ]
 SchemaFile = Annotated[Path, AfterValidator(_beside_the_file)]
+StateFolder = Annotated[Path, AfterValidator(_beside_the_file)]
+Event = Literal["started", "milestone", "held", "resumed", "completed", "stopped", "failed"]
 OnNull = Literal["reject", "delete", "skip"]
 _NULL = "what a null value (tombstone) means: `reject` the record, `delete` its key's row, or `skip` it"
 
@@ -314,6 +316,44 @@ class AdminSettings(_Strict):
     )
 
 
+class RunsSettings(_Strict):
+    """The history of runs: a file for each, on this machine."""
+
+    directory: StateFolder | None = Field(
+        default=None,
+        description="where they are kept; default: `microbatch/runs` in `$XDG_STATE_HOME`, or in `~/.local/state`. If "
+        "it cannot be written, that is logged, and no more",
+    )
+    keep: Whole = Field(default=200, ge=0, description="how many runs; the oldest go. 0: no history")
+
+
+class NotifySettings(_Strict):
+    """Who is told of what: over HTTP, or by a program."""
+
+    webhook: SecretStr | None = Field(
+        default=None,
+        description="`https://...` that gets each event as JSON by POST; or else `command`. Redirects are not followed",
+    )
+    secret: SecretStr | None = Field(
+        default=None,
+        description="16 characters or more, by which the body is signed (HMAC-SHA256, as standardwebhooks.com has it)",
+    )
+    command: list[str] | None = Field(
+        default=None, description="a program and its arguments; it gets the event as JSON on stdin, without a shell"
+    )
+    events: list[Event] | None = Field(
+        default=None,
+        min_length=1,
+        description="of `started`, `milestone` (each 10 % of a job), `held`, `resumed`, `completed`, `stopped`, "
+        "`failed`; default: all",
+    )
+    min_interval_ms: Whole = Field(
+        default=60_000,
+        ge=0,
+        description="milliseconds between two of one kind; of those that come meanwhile the last one is told then",
+    )
+
+
 class Settings(_Strict):
     """The whole file."""
 
@@ -341,6 +381,8 @@ class Settings(_Strict):
     dead_letter: DeadLetterSettings = DeadLetterSettings()
     retry: RetrySettings = RetrySettings()
     admin: AdminSettings = AdminSettings()
+    runs: RunsSettings = RunsSettings()
+    notify: list[NotifySettings] = []
     shutdown_grace_ms: Whole = Field(
         default=20_000, ge=0, description="milliseconds that SIGTERM leaves to the last batch"
     )

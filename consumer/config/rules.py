@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import difflib
 import re
 from collections.abc import Collection, Iterator, Sequence
+from urllib.parse import urlsplit
 
-from consumer.config.model import METADATA, AvroFormat, Constant, KeepIn, RawFormat, Settings, TableSettings
+from consumer.config.model import (
+    METADATA,
+    AvroFormat,
+    Constant,
+    KeepIn,
+    NotifySettings,
+    RawFormat,
+    Settings,
+    TableSettings,
+)
 from consumer.config.properties import check_properties
 from consumer.errors import ConfigError
 from consumer.outbox import PLACE, dead_letter_topic, origin_topic
@@ -43,6 +55,8 @@ def check_rules(settings: Settings) -> None:
     _check_dsn(settings.sink.dsn.get_secret_value())
     _check_errors(settings)
     _check_token(settings)
+    for index, target in enumerate(settings.notify):
+        _check_target(f"notify.{index}", target)
     if settings.transform is not None:
         _check_transform(settings)
     for name, table in settings.sink.tables.items():
@@ -166,6 +180,53 @@ def _check_token(settings: Settings) -> None:
     if token is not None and not _TOKEN.fullmatch(token.get_secret_value()):
         reason = "must be 16 printable ASCII characters at least, without spaces: `openssl rand -hex 32` makes one"
         raise ConfigError("admin.token", None, reason)
+
+
+def _check_target(field: str, target: NotifySettings) -> None:
+    if (target.webhook is None) is (target.command is None):
+        raise ConfigError(field, None, "needs either `webhook` or `command`, and not both")
+    if target.webhook is not None:
+        _check_webhook(f"{field}.webhook", target.webhook.get_secret_value())
+    elif target.secret is not None:
+        raise ConfigError(f"{field}.secret", None, "belongs to a webhook: a command is not sent anywhere; remove it")
+    if target.secret is not None:
+        _check_secret(f"{field}.secret", target.secret.get_secret_value())
+    if target.command is not None and not (target.command and target.command[0].strip()):
+        raise ConfigError(f"{field}.command", None, "must start with a program: [/usr/local/bin/tell, --team, data]")
+
+
+def _check_webhook(field: str, address: str) -> None:
+    try:
+        parts = urlsplit(address)
+        plain = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
+    except ValueError:
+        plain = None
+    if not plain or not address.isascii() or not address.isprintable() or " " in address:
+        raise ConfigError(field, None, "must be `https://host/path` (or http), in ASCII and without spaces")
+    if "@" in parts.netloc or parts.fragment:
+        reason = (
+            "must have neither a user, nor a password, nor a fragment: who asks is known by `secret`, or by the path"
+        )
+        raise ConfigError(field, None, reason)
+
+
+def _check_secret(field: str, secret: str) -> None:
+    if not _TOKEN.fullmatch(secret):
+        reason = "must be 16 printable ASCII characters at least, without spaces: `openssl rand -hex 32` makes one"
+        raise ConfigError(field, None, reason)
+    try:
+        signing_key(secret)
+    except binascii.Error:
+        raise ConfigError(field, None, "starts with `whsec_`, so the rest must be base64; or leave that out") from None
+
+
+def signing_key(secret: str) -> bytes:
+    """What a webhook's secret stands for: after `whsec_` base64, as standardwebhooks.com has it; else its own bytes.
+
+    Raises binascii.Error.
+    """
+    encoded = secret.removeprefix("whsec_")
+    return secret.encode() if encoded == secret else base64.b64decode(encoded, validate=True)
 
 
 def _check_format(field: str, format_: object) -> None:

@@ -22,6 +22,7 @@ _WORDS: dict[Any, str] = {
     dict: "mapping",
     list: "list of texts",
 }
+_STEPS: dict[Any, str] = {dict: ".<name>.", list: ".<number>."}
 
 
 def explain(settings: Settings) -> str:
@@ -40,7 +41,15 @@ def masked(settings: Settings) -> dict[str, Any]:
     values["kafka"] = {name: MASK if is_secret(f"kafka.{name}") else value for name, value in values["kafka"].items()}
     if settings.admin.token is not None:
         values["admin"]["token"] = MASK
+    values["notify"] = [_discreet(target) for target in values["notify"]]
     return values
+
+
+def _discreet(target: dict[str, Any]) -> dict[str, Any]:
+    """Addresses of webhooks are keys to them, and arguments may hold one."""
+    program, *arguments = target["command"] or [None]
+    shown = {name: MASK for name in ("webhook", "secret") if target[name] is not None}
+    return target | shown | ({"command": [program, *(MASK for _ in arguments)]} if program else {})
 
 
 def json_schema() -> dict[str, Any]:
@@ -68,7 +77,7 @@ def _settings(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldI
         inner = models_in(field.annotation)
         if field.description or not inner:
             yield path, field
-        step = ".<name>." if get_origin(field.annotation) is dict else "."
+        step = _STEPS.get(get_origin(field.annotation), ".")
         if name != "key_format":  # as `format`
             for part in inner:
                 yield from _settings(part, path + step)

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from consumer.config import load
 from consumer.demo.database import Database, embedded_postgres, schema, sqlite_file
-from consumer.demo.display import progress
 from consumer.demo.feed import TOPIC, Broker, Feed
+from consumer.display import progress
 from consumer.errors import ConfigError
 from consumer.run import run_daemon, until_signalled
 from consumer.telemetry import Progress
@@ -101,12 +101,12 @@ def _moved(console: Console, broker: Broker, database: Database, config: Path, o
     with ExitStack() as stack:
         stop = stack.enter_context(until_signalled())
         feed = Feed(broker, schema("order.avsc"), orders, stop)
-        show = stack.enter_context(progress(console, orders))
+        show = stack.enter_context(progress(console, "orders"))
 
         def on_progress(batch: Progress) -> None:
             feed.progressed(batch.next_offsets)
             run.committed(batch.trigger, feed.written)
-            show(feed.written)
+            show(feed.written, orders)
 
         stack.callback(feed.close)
         feed.start()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Sequence
 
 from consumer.errors import ConfigError
 from consumer.letter import OPEN, Coordinates, DeadLetter, State
 from consumer.sinks import Selection
+from consumer.terminal import moment
 
 
 def selection(
@@ -35,8 +35,8 @@ def selection(
         sqlstate,
         table,
         constraint,
-        None if since is None else _moment("--since", since),
-        None if until is None else _moment("--until", until),
+        None if since is None else moment("--since", since),
+        None if until is None else moment("--until", until),
         exactly,
     )
 
@@ -73,13 +73,3 @@ def fits(which: Selection, letter: DeadLetter) -> bool:
 def unlimited(which: Selection) -> bool:
     """Whether it leaves out none that are open."""
     return which == Selection()
-
-
-def _moment(option: str, text: str) -> datetime.datetime:
-    try:
-        moment = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(option, text, "must be a time: 2026-01-31T08:00:00Z") from None
-    if moment.tzinfo is None:
-        raise ConfigError(option, text, "a time needs a zone: put Z (for UTC) or +02:00 behind it")
-    return moment

@@ -228,4 +228,12 @@ def _troubles(made: Dashboard) -> Dashboard:
                 (f"max by (topic) ({name('unknown_fields')})", "{{topic}}"),
             )
         )
+        .with_panel(
+            lines(
+                "Notifications",
+                "In ten minutes; superseded: a later one of the same kind was told instead.",
+                "none",
+                (f"sum by (outcome) (increase({name('notifications_total')}[10m]))", "{{outcome}}"),
+            )
+        )
     )

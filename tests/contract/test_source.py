@@ -27,6 +27,7 @@ class Notes:
     revoked_once: set[Key] = field(default_factory=set)
     gone_out_of_range: list[Key] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
+    ends: dict[Key, int] = field(default_factory=dict)
 
     def assigned(self, partitions: frozenset[Key]) -> None:
         self.owned |= partitions
@@ -40,6 +41,9 @@ class Notes:
 
     def out_of_range(self, partition: Key) -> None:
         self.gone_out_of_range.append(partition)
+
+    def ended(self, partition: Key, next_offset: int) -> None:
+        self.ends[partition] = next_offset
 
     def commit_failed(self, reason: str) -> None:
         self.troubles.append(reason)
@@ -57,6 +61,7 @@ class World:
     cluster: Cluster
     produce: Callable[[int, int], None]
     delete_before: Callable[[int, int], None]
+    mark: Callable[[int], None]
     opened: list[Source] = field(default_factory=list)
 
     def open(self) -> tuple[Source, Notes]:
@@ -82,6 +87,7 @@ def memory_world() -> World:
         MemoryCluster(broker, "g"),
         produce,
         lambda partition, offset: broker.delete_before("t", partition, offset),
+        lambda partition: broker.mark("t", partition),
     )
 
 
@@ -103,9 +109,17 @@ def kafka_world(bootstrap: str, protocol: str) -> World:
         (future,) = admin.delete_records([TopicPartition(topic, partition, offset)]).values()
         future.result()
 
-    return World(
-        topic, lambda: KafkaSource(properties, [topic]), KafkaCluster(properties, topic), produce, delete_before
-    )
+    def mark(partition: int) -> None:
+        """One record that was never committed, and the marker of its end."""
+        producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": topic})
+        producer.init_transactions(30)
+        producer.begin_transaction()
+        producer.produce(topic, b"", partition=partition)
+        producer.flush(30)
+        producer.abort_transaction(30)
+
+    source, cluster = lambda: KafkaSource(properties, [topic], ends=True), KafkaCluster(properties, topic)
+    return World(topic, source, cluster, produce, delete_before, mark)
 
 
 @pytest.fixture(params=["memory", "classic", "consumer"])
@@ -209,6 +223,19 @@ def test_a_position_that_kafka_does_not_hold_is_told_and_never_skipped(world: Wo
     read = until(lambda: notes.gone_out_of_range == [(world.topic, 0)], source)
     assert read == []
     assert world.cluster.states([(world.topic, 0)])[world.topic, 0].low == 6
+
+
+def test_the_end_is_told_also_where_the_last_offsets_hold_no_record(world: World) -> None:
+    """After the last record, and again when there was more."""
+    world.produce(0, 3)
+    source, notes = world.open()
+    until(lambda: notes.owned == world.keys(), source)
+    source.start({(world.topic, 0): 0, (world.topic, 1): 0})
+    read = until(lambda: notes.ends == {(world.topic, 0): 3, (world.topic, 1): 0}, source)
+    world.mark(0)
+    read += until(lambda: notes.ends[world.topic, 0] > 3, source)
+    assert notes.ends[world.topic, 0] == world.cluster.states([(world.topic, 0)])[world.topic, 0].high
+    assert [m.offset() for m in read] == [0, 1, 2]
 
 
 def test_records_carry_their_coordinates(world: World) -> None:

@@ -59,9 +59,15 @@ def commands() -> str:
 
 def _command(names: tuple[str, ...], command: Any) -> Iterator[str]:
     if hasattr(command, "commands"):
+        if command.invoke_without_command:
+            yield from _told(names, command)
         for name, part in command.commands.items():
             yield from _command((*names, name), part)
         return
+    yield from _told(names, command)
+
+
+def _told(names: tuple[str, ...], command: Any) -> Iterator[str]:
     parameters = [(_shown(parameter), parameter) for parameter in command.params]
     needed = [shown for shown, parameter in parameters if parameter.required or parameter.param_type_name == "argument"]
     yield f"### {' '.join(names)}\n"

@@ -31,9 +31,10 @@ _ENVIRONMENT = {
     "DATABASE_URL": "postgresql://localhost/shop",
     "KAFKA_BOOTSTRAP_SERVERS": "k:9092",
     "ADMIN_TOKEN": "t" * 16,
+    "HOOK_SECRET": "s" * 16,
 }
 _TEST = re.compile(r"\[`?(test_\w+)`?\]\(([^)]+\.py)\)")
-_SETTING = re.compile(r"(?:format|batch|sink|dead_letter|retry|admin)\.\w+(?::.*)?")
+_SETTING = re.compile(r"(?:format|batch|sink|dead_letter|retry|admin|runs)\.\w+(?::.*)?")
 _METRIC = re.compile(r"microbatch_\w+(?:\{.*\})?")
 _TABLES = {"microbatch_offsets", "microbatch_dead_letters"}
 _TARGET = re.compile(r"^([a-z-]+):", re.MULTILINE)
@@ -81,7 +82,7 @@ def test_commands_exist_with_their_options(words: list[str]) -> None:
     command: Any = typer.main.get_command(app)
     if words[-1:] == ["--help"]:
         words = words[:-1]
-    while hasattr(command, "commands") and words:
+    while words and words[0] in getattr(command, "commands", ()):
         command, words = command.commands[words[0]], words[1:]
     command.make_context("microbatch", [word for word in words if word != "..."])
 

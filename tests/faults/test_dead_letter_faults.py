@@ -20,9 +20,10 @@ from consumer.batch import BatchPolicy
 from consumer.breaker import Breaker
 from consumer.config import load
 from consumer.deadletter import DeadLetterTopic
+from consumer.limits import Limits
 from consumer.mapping.opening import open_mapper
 from consumer.metrics import Metrics
-from consumer.pipeline import Limits, Pipeline
+from consumer.pipeline import Pipeline
 from consumer.sinks.postgres import PostgresSink
 from consumer.steering import Steering
 from consumer.table import Target

@@ -21,6 +21,7 @@ PATHS = ["kafka", "topics", "start", "format", "key_format", "batch", "transform
 PATHS += ["sink__dsn", "sink__tables", "sink__tables__t", "sink__tables__t__columns", "sink__tables__t__unknown"]
 PATHS += ["dead_letter", "dead_letter__topic", "dead_letter__max_ratio", "retry__give_up_after_ms", "sink__errors"]
 PATHS += ["batch__max_bytes", "format__type", "kafka__sasl", "sink__tables__t__columns__c"]
+PATHS += ["notify", "runs", "runs__directory", "runs__keep"]
 
 
 @given(path=st.sampled_from(PATHS), value=JSON)

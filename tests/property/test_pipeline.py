@@ -19,10 +19,12 @@ from consumer.batch import BatchPolicy
 from consumer.breaker import Breaker
 from consumer.cluster import Start
 from consumer.errors import DecodeError, Failure, FatalError, TopicPartition, UnavailableError
+from consumer.goal import Goal
 from consumer.letter import DeadLetter, State
+from consumer.limits import Limits, Tolerance
 from consumer.mapping import Mapped
 from consumer.metrics import Metrics
-from consumer.pipeline import Limits, Pipeline, Tolerance
+from consumer.pipeline import Pipeline
 from consumer.record import Message
 from consumer.sinks import Claim, Fence, Position
 from consumer.steering import Steering
@@ -127,9 +129,10 @@ class World:
         start: Start = "earliest",
         most: int = 500,
         stop: bool = False,
+        goal: Goal | None = None,
     ) -> Member:
         self.owners += 1
-        return Member(self, f"owner-{self.owners}", Faults(deque(faults)), max_records, start, most, stop)
+        return Member(self, f"owner-{self.owners}", Faults(deque(faults)), max_records, start, most, stop, goal)
 
     def numbers(self) -> list[int]:
         return sorted(row["number"] for row in self.database.rows("seen"))
@@ -145,13 +148,22 @@ class Member:
     """One daemon in a thread; leaving the block stops it as SIGTERM does."""
 
     def __init__(
-        self, world: World, owner: str, faults: Faults, max_records: int, start: Start, most: int, stop: bool
+        self,
+        world: World,
+        owner: str,
+        faults: Faults,
+        max_records: int,
+        start: Start,
+        most: int,
+        stop: bool,
+        goal: Goal | None,
     ) -> None:
         sink = FaultySink(world.database, [Target("seen")], "g", owner)
         sink.faults = faults
         self.metrics = Metrics()
         self.telemetry = Telemetry(self.metrics)
         self.steering = Steering(BatchPolicy(max_records, max_wait_ms=5))
+        self.goal, self.faults = goal or Goal(), faults
         self._pool, self._stop = world.pool, threading.Event()
         self.pipeline = Pipeline(
             MemorySource(world.broker, "g", ["t", "t2"]),
@@ -175,7 +187,7 @@ class Member:
 
     def _run(self) -> str:
         try:
-            self.pipeline.run(self._stop)
+            self.pipeline.run(self._stop, self.goal)
         except Killed:
             return "killed"
         except FatalError as error:

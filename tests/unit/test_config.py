@@ -44,6 +44,10 @@ def kafka(**properties: Any) -> dict[str, Any]:
     return settings
 
 
+def notify(**target: Any) -> dict[str, Any]:
+    return with_changes(notify=[target])
+
+
 def table(**settings: Any) -> dict[str, Any]:
     return with_changes(sink__tables={"stock": settings})
 
@@ -169,6 +173,24 @@ def test_the_smallest_file_gets_every_default(tmp_path: Path) -> None:
         (with_changes(kafka__x=[1]), "kafka.x", "must be a text, a number"),
         (with_changes(kafka={"group.id": "g"}), "kafka.bootstrap.servers", "is required"),
         (with_changes(kafka={"bootstrap.servers": "x", "group.id": " "}), "kafka.group.id", "is required"),
+        (with_changes(runs__keep=-1), "runs.keep", "at least 0"),
+        (notify(), "notify.0", "either `webhook` or `command`"),
+        (notify(webhook="https://h", command=["tell"]), "notify.0", "and not both"),
+        (notify(webhook=f"ftp://{CANARY}"), "notify.0.webhook", "must be `https://host/path`"),
+        (notify(webhook=f"https://{CANARY}:70000/"), "notify.0.webhook", "must be `https://host/path`"),
+        (notify(webhook=f"https://h/{CANARY}\n"), "notify.0.webhook", "without spaces"),
+        (notify(webhook=f"https://me:{CANARY}@h"), "notify.0.webhook", "neither a user, nor a password"),
+        (notify(webhook="https://h", secret="short"), "notify.0.secret", "16 printable ASCII characters"),
+        (notify(webhook="https://h", secret=f"whsec_{CANARY}.."), "notify.0.secret", "the rest must be base64"),
+        (notify(command=["tell"], secret=CANARY * 2), "notify.0.secret", "belongs to a webhook"),
+        (notify(command=[]), "notify.0.command", "must start with a program"),
+        (notify(command=CANARY), "notify.0.command", "must be a list"),
+        (notify(command=["tell"], events=["ended"]), "notify.0.events.0", "must be 'started', 'milestone'"),
+        (notify(command=["tell"], events=[]), "notify.0.events", "must not be empty"),
+        (notify(command=["tell"], min_interval_ms=-1), "notify.0.min_interval_ms", "at least 0"),
+        (notify(webhok="https://h"), "notify.0.webhok", "did you mean `webhook`?"),
+        (with_changes(notify=f"https://{CANARY}"), "notify", "must be a list"),
+        (with_changes(notify=[f"https://{CANARY}"]), "notify.0", "must be a mapping"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_to_do(written: dict[str, Any], field: str, words: str) -> None:
@@ -191,6 +213,8 @@ def test_a_wrong_setting_is_named_with_what_to_do(written: dict[str, Any], field
         with_changes(sink__errors={"23503": "retry", "P0": "stop", "40001": "reconnect", "57014": "reject"}),
         with_changes(sink={"dsn": "sqlite:///x.db", "errors": {"SQLITE_CONSTRAINT_TRIGGER": "stop"}}),
         with_changes(dead_letter__max_ratio=1, retry__give_up_after_ms=0),
+        notify(webhook="http://[::1]:8080/a?b=c", secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", min_interval_ms=0),
+        notify(command=["tell", "--team", "data"], events=["failed", "held"]),
     ],
 )
 def test_what_is_safe_is_not_refused(written: dict[str, Any]) -> None:
@@ -355,6 +379,14 @@ def test_the_explained_file_means_the_same_and_holds_no_secret(
     text = text.replace("dsn: '***'", "dsn: ${MB_DSN}").replace("'***'", CANARY)
     file.write_text(text)
     assert load(file) == settings
+
+
+def test_who_is_notified_is_shown_without_the_keys_to_it() -> None:
+    """Addresses of webhooks are such keys, arguments may be."""
+    targets = [{"webhook": f"https://h/{CANARY}", "secret": CANARY * 2}, {"command": ["tell", f"--token={CANARY}"]}]
+    settings = parse(with_changes(notify=targets))
+    assert CANARY not in explain(settings) + repr(settings.notify[0])
+    assert "- tell\n  - '***'\n" in explain(settings)
 
 
 def test_the_schema_names_every_setting_and_refuses_others() -> None:

@@ -1,4 +1,4 @@
-"""How far the demo is: a bar on a terminal, a line every tenth of the way elsewhere."""
+"""How far something is: a bar on a terminal, a line every tenth of the way elsewhere."""
 
 from __future__ import annotations
 
@@ -25,23 +25,33 @@ _LINES = 10
 
 
 class _Rate(ProgressColumn):
-    """Orders per second, lately."""
+    """How many per second, lately."""
 
     def render(self, task: Task) -> Text:
         """See ProgressColumn."""
         return Text(f"{task.speed:,.0f}/s" if task.speed else "")
 
 
+Show = Callable[[int, int], None]
+
+
 @contextmanager
-def progress(console: Console, total: int) -> Iterator[Callable[[int], None]]:
-    """What is to be called with the number of orders written so far, from any thread."""
+def progress(console: Console, what: str) -> Iterator[Show]:
+    """What is to be called with how many of `what` are done so far, and how many there are; from any thread."""
     if not console.is_terminal:
-        yield _Lines(console, total).update
+        yield _Lines(console, what).update
         return
+    with bar(console, what) as show:
+        yield show
+
+
+@contextmanager
+def bar(console: Console, what: str) -> Iterator[Show]:
+    """As `progress`, on a terminal."""
     numbers = TaskProgressColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()
-    with Progress(TextColumn("orders"), BarColumn(), *numbers, console=console) as bar, _logs_above_it():
-        task = bar.add_task("orders", total=total)
-        yield lambda done: bar.update(task, completed=done)
+    with Progress(TextColumn(what), BarColumn(), *numbers, console=console) as shown, _logs_above_it():
+        task = shown.add_task(what, total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)
 
 
 @contextmanager
@@ -59,18 +69,18 @@ def _logs_above_it() -> Iterator[None]:
 
 
 class _Lines:
-    def __init__(self, console: Console, total: int) -> None:
-        self._console, self._total, self._next = console, total, 1
+    def __init__(self, console: Console, what: str) -> None:
+        self._console, self._what, self._next = console, what, 1
         self._first: tuple[float, int] | None = None
 
-    def update(self, done: int) -> None:
+    def update(self, done: int, total: int) -> None:
         now = time.monotonic()
         start, before = self._first = self._first or (now, done)
-        if (part := done * _LINES // self._total) < self._next:
+        if (part := done * _LINES // total) < self._next:
             return
         self._next = part + 1
-        text = f"orders: {done:,} of {self._total:,} ({done * 100 // self._total} %)"
+        text = f"{self._what}: {done:,} of {total:,} ({done * 100 // total} %)"
         if now > start:
             rate = (done - before) / (now - start)
-            text += f", {rate:,.0f}/s, {(self._total - done) / rate:.0f} s left"
+            text += f", {rate:,.0f}/s, {(total - done) / rate:.0f} s left"
         self._console.print(text)
