@@ -3,6 +3,7 @@ VENV := .venv
 PYTHON ?= python3
 MINUTES ?= 10
 SCALE ?= 10
+REF ?= HEAD
 INPUTS ?= 3000000
 # What the container image is built with: the same pins, without what only development needs.
 IMAGE := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
@@ -10,7 +11,7 @@ IMAGE := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-i
 SPHINX := $(VENV)/bin/python -m sphinx --quiet --fail-on-warning --keep-going -c docs -d build/doctrees -b
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help install demo test faults campaign fuzz mutants bench bench-memory lint docs links lock clean
+.PHONY: help install demo test faults campaign fuzz mutants bench bench-compare bench-memory bench-more bench-peers lint docs links lock clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -47,8 +48,21 @@ bench: install ## the daemon's speed, as ratios to what is possible and to loops
 	$(VENV)/bin/python -m tests.benchmarks.isolation
 	$(VENV)/bin/python -m tests.benchmarks.operating
 
+bench-compare: install ## the daemon of this tree against that of REF=HEAD, a commit, in turn
+	$(VENV)/bin/python -m tests.benchmarks.compare $(REF)
+
 bench-memory: install ## the daemon's memory under load for MINUTES=10
 	$(VENV)/bin/python -m tests.benchmarks.memory --minutes $(MINUTES)
+
+bench-more: install ## latency, start, idle processor time, large records' memory, more members, partitions, rows, bytes
+	$(VENV)/bin/python -m tests.benchmarks.latency
+	$(VENV)/bin/python -m tests.benchmarks.start
+	$(VENV)/bin/python -m tests.benchmarks.idle
+	$(VENV)/bin/python -m tests.benchmarks.memory --minutes 2 --partitions 64 --bytes 1000000
+	$(VENV)/bin/python -m tests.benchmarks.scale
+
+bench-peers: install ## against Quix Streams, FastStream, arroyo, Debezium and a naive loop; fetches them (10 minutes)
+	$(VENV)/bin/python -m tests.benchmarks.peers
 
 lint: install ## style, types and layers
 	$(VENV)/bin/ruff check .

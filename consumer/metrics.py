@@ -78,7 +78,13 @@ CATALOGUE: tuple[MetricSpec, ...] = (
         ("trigger",),
         "Batches by what closed them: ready, records, bytes, wait, drain, end.",
     ),
-    MetricSpec("stage_seconds", "histogram", ("stage",), "Seconds of a batch by stage: map, write, isolate.", _SECONDS),
+    MetricSpec(
+        "stage_seconds",
+        "histogram",
+        ("stage",),
+        "Seconds of a batch by stage: map (with decoding), write; isolate and commit are parts of write.",
+        _SECONDS,
+    ),
     MetricSpec("write_duration_seconds", "histogram", ("outcome",), "Seconds of one try to write or claim.", _SECONDS),
     MetricSpec(
         "write_retries",

@@ -48,7 +48,8 @@ class Written:
     """What became of a batch: `next_offsets` are committed, with every record accounted for, by topic.
 
     `records` have rows, `filtered` have none, `duplicates` were committed already by a try without an answer, `letters`
-    are the ones at fault. `rows` by table, of the records that are in. `seconds` of each stage. `dropped` as Mapped's.
+    are the ones at fault. `rows` by table, of the records that are in. `seconds` of each stage; isolating and the
+    COMMIT are parts of writing. `dropped` as Mapped's.
     """
 
     batch: Batch
@@ -193,7 +194,9 @@ class Writer:
             if letters and self._sink.transactional:
                 self._sink.letters.keep(letters)
             batch.outcome = written = _written(batch, mapped, failures, letters, seconds)
+            began = self._clock()
             self._sink.commit(batch.next_offsets)
+            seconds["commit"] = self._clock() - began
         except BaseException:
             self._sink.rollback()
             raise

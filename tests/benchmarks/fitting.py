@@ -6,68 +6,50 @@ the best fixed size on each, without knowing which it is.
 
 from __future__ import annotations
 
-import argparse
-import statistics
-from typing import Any
-
-import psycopg
-from rich.console import Console
-from rich.table import Table
+from functools import partial
 
 from tests.benchmarks import daemon, report
-from tests.benchmarks.__main__ import laboratory
+from tests.benchmarks.command import parser, starting, wide
 from tests.benchmarks.lab import Lab
+from tests.benchmarks.measuring import Measured
+from tests.benchmarks.report import Ratio
+from tests.benchmarks.results import circumstances
 
 GOAL = 0.95
 DATABASES = {"fast": "0", "slow": "0.05", "jittery": "random() * 0.1"}
 SIZES: dict[str, dict[str, int]] = {
-    "as it fits": {},
-    **{f"{size:,}": {"max_records": size, "ready_records": size} for size in (500, 2000, 5000, 20_000)},
+    f"{size:,}": {"max_records": size, "ready_records": size} for size in (500, 2000, 5000, 20_000)
 }
 _DELAY = """
 create or replace function delay() returns trigger language plpgsql as $$
 begin perform pg_sleep({seconds}); return null; end $$;
 create or replace trigger delayed after insert on orders for each statement execute function delay()
 """
+RATIOS = tuple(
+    Ratio(f"{kind}: as it fits / {size}", f"{kind}, as it fits", f"{kind}, {size}", GOAL)
+    for kind in DATABASES
+    for size in SIZES
+)
 
 
-def slow_down(lab: Lab, seconds: str) -> None:
-    """Each batch takes so much longer."""
-    with psycopg.connect(lab.dsn, autocommit=True) as connection:
-        connection.execute(_DELAY.format(seconds=seconds))  # type: ignore[call-overload]
-
-
-def measured(lab: Lab, rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Records a second, by database and size of batches."""
-    found: dict[str, dict[str, list[float]]] = {kind: {size: [] for size in SIZES} for kind in DATABASES}
-    for number in range(rounds):
-        for kind, seconds in DATABASES.items():
-            slow_down(lab, seconds)
-            for size in list(SIZES) if number % 2 == 0 else list(reversed(SIZES)):
-                found[kind][size].append(daemon.into_postgres(lab, "avro", batch=SIZES[size]).rate)
-    return found
-
-
-def shown(found: dict[str, dict[str, list[float]]]) -> Table:
-    """Medians, and the ratio to the best of the fixed sizes."""
-    table = Table("database", *SIZES, "as it fits / best", title="Records a second by size of batches")
-    for kind, rates in found.items():
-        middle = {size: statistics.median(each) for size, each in rates.items()}
-        best = max(rate for size, rate in middle.items() if SIZES[size])
-        table.add_row(kind, *(f"{rate:,.0f}" for rate in middle.values()), f"{middle['as it fits'] / best:.2f}")
-    return table
+def slowed(lab: Lab, kind: str, batch: dict[str, int]) -> Measured:
+    """Into a database of this kind, in such batches."""
+    return daemon.into_postgres(lab, "avro", batch=batch, more=_DELAY.format(seconds=DATABASES[kind]))
 
 
 def main() -> None:
     """Measure, show, save."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.fitting", description=__doc__)
-    parser.add_argument("--records", type=int, default=400_000, help="default %(default)s")
-    parser.add_argument("--rounds", type=int, default=3, help="default %(default)s")
-    arguments, console = parser.parse_args(), Console()
-    with laboratory(arguments.records) as lab:
-        found: dict[str, Any] = measured(lab, arguments.rounds)
-    console.print(shown(found))
-    console.print(f"Full results: {report.save('fitting', found).relative_to(report.ROOT)}")
+    arguments, console = parser("tests.benchmarks.fitting", __doc__, records=400_000).parse_args(), wide()
+    with starting(console, arguments.records, ["avro"]) as lab:
+        before = circumstances(lab.dsn)
+        candidates = {
+            f"{kind}, {size}": partial(slowed, lab, kind, batch)
+            for kind in DATABASES
+            for size, batch in {"as it fits": {}, **SIZES}.items()
+        }
+        rounds = report.in_turn(arguments.rounds, candidates, console)
+    found = before | report.results(rounds, RATIOS) | {"records": arguments.records}
+    report.present(console, "fitting", found)
 
 
 if __name__ == "__main__":

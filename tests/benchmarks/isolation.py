@@ -24,8 +24,9 @@ from consumer.errors import RejectedError
 from consumer.sinks import Fence, Position
 from consumer.sinks.postgres import PostgresSink
 from consumer.table import Mode, TableRows, Target
-from tests.benchmarks import orders, report
+from tests.benchmarks import orders
 from tests.benchmarks.lab import BATCH, DURABLE
+from tests.benchmarks.results import ROOT, circumstances, save
 from tests.services.postgres import Postgres
 from tests.services.proxy import Proxy
 
@@ -226,7 +227,6 @@ def main() -> None:
     arguments, console = _arguments(), Console()
     title = f"A batch of {BATCH} rows with bad ones takes so many times as long as a clean one"
     table = Table("round trip", "error", "way", *SHARES, *STREAMS, title=title)
-    found: dict[str, Any] = {"machine": report.machine(), "ratios": {}}
     with ExitStack() as stack:
         dsn = arguments.dsn
         if not dsn:
@@ -234,6 +234,7 @@ def main() -> None:
             server.start()
             stack.callback(server.stop)
             dsn = server.dsn
+        found: dict[str, Any] = circumstances(dsn) | {"ratios": {}}
         admin = stack.enter_context(psycopg.connect(dsn, autocommit=True))
         for trip, delay in ROUND_TRIPS.items():
             for name in arguments.only:
@@ -250,7 +251,7 @@ def main() -> None:
                     cells = (f"{by[name]:.2f}" if name in by else "" for name in (*SHARES, *STREAMS))
                     table.add_row(trip, name, way, *cells)
     console.print(table)
-    console.print(f"Full results: {report.save('isolation', found).relative_to(report.ROOT)}")
+    console.print(f"Full results: {save('isolation', found).relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

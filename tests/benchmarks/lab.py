@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import psycopg
 from confluent_kafka import Consumer, Message
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.benchmarks import orders
+from tests.benchmarks.results import ROOT
+from tests.services.kafka import Kafka
+from tests.services.postgres import Postgres
 
 BATCH = 5000
 PARTITIONS = 4
@@ -32,61 +37,112 @@ _COMMITS = """
 select extract(epoch from pg_xact_commit_timestamp(xmin))::float8, count(*) from orders group by xmin order by 1
 """
 _PATIENCE_SECONDS = 30
-PERIODS = {"json-0.01%": 10_000, "json-1%": 100, "json-10%": 10}  # of how many orders one is spoilt
-_ENCODERS: dict[str, Callable[[Iterable[int]], Iterable[bytes]]] = {
-    "json": orders.as_json,
-    "avro": orders.as_avro,
-    **{name: partial(orders.as_spoilt_json, period=period) for name, period in PERIODS.items()},
+
+
+@dataclass(frozen=True)
+class Topic:
+    """What a topic holds: the first orders, so many that `share` of the lab's records there are, in some encoding.
+
+    `period`: one of so many orders is spoilt; 0: none.
+    """
+
+    encode: Callable[[Iterable[int]], Iterable[bytes]]
+    share: float = 1.0
+    period: int = 0
+
+
+TOPICS: dict[str, Topic] = {
+    "json": Topic(orders.as_json),
+    "avro": Topic(orders.as_avro),
+    **{
+        f"json-{name}": Topic(partial(orders.as_spoilt_json, period=period), period=period)
+        for name, period in {"0.01%": 10_000, "1%": 100, "10%": 10}.items()
+    },
+    # For what takes too long over all of them.
+    "json-part": Topic(orders.as_json, 0.2),
+    "avro-part": Topic(orders.as_avro, 0.2),
+    "json-schema": Topic(orders.as_json_with_schema),
 }
 
 
 @dataclass
 class Lab:
-    """`records` are in each of the topics `bench-json`, `bench-avro`, ...; `folder` is for files."""
+    """`records` are in each of the topics `bench-json`, `bench-avro`, ...; `folder` is for files.
+
+    `services`: the processes of Kafka and PostgreSQL by name, where they are ours. `warm_up`: the share of the records
+    that has come before the clock runs; with 0 it runs from the first commit. `source`: the folder with the daemon's
+    package.
+    """
 
     bootstrap: str
     dsn: str
     folder: Path
     records: int
+    services: Mapping[str, int] = field(default_factory=dict)
+    warm_up: float = 0.0
+    source: Path = ROOT
     _serial: Iterator[int] = field(default_factory=itertools.count)
 
-    def prepare(self, names: Collection[str] = tuple(_ENCODERS)) -> None:
-        """Make the topics of these kinds, their records, and the table."""
-        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+    def prepare(self, names: Iterable[str] = TOPICS) -> None:
+        """Make topics with their records, and the table."""
         for name in names:
-            encode = _ENCODERS[name]
             topic = topic_of(name)
-            for created in admin.create_topics([NewTopic(t, PARTITIONS, 1) for t in (topic, f"{topic}.dlq")]).values():
-                created.result()
-            orders.produce(self.bootstrap, topic, PARTITIONS, encode(range(self.records)))
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
-            connection.execute(orders.TABLE)
+            self.create(topic, PARTITIONS)
+            self.create(f"{topic}.dlq", PARTITIONS)
+            orders.produce(self.bootstrap, topic, PARTITIONS, TOPICS[name].encode(range(self.count(name))))
+        self.empty()
+
+    def create(self, topic: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
+        """An empty topic."""
+        admin = self._admin()  # held: its futures die with it
+        admin.create_topics([NewTopic(topic, partitions, 1, config=dict(config or {}))])[topic].result()
+
+    def delete(self, topic: str) -> None:
+        """The topic has gone, with what it takes on the disk."""
+        admin = self._admin()
+        admin.delete_topics([topic])[topic].result()
+
+    def count(self, name: str) -> int:
+        """How many records a topic has: whole batches, at least two, for a rate is from the first to the last."""
+        return max(2, round(self.records * TOPICS[name].share) // BATCH) * BATCH
 
     def good(self, name: str) -> int:
         """How many of a topic's records are not spoilt."""
-        period = PERIODS.get(name)
-        spoilt = sum(orders.is_spoilt(number, period) for number in range(self.records)) if period else 0
-        return self.records - spoilt
+        period = TOPICS[name].period
+        count = self.count(name)
+        return count - (sum(orders.is_spoilt(number, period) for number in range(count)) if period else 0)
 
     def new_group(self) -> str:
         """A consumer group that nobody has used."""
         return f"bench-{next(self._serial)}"
 
-    def empty(self, *, checked: bool = False) -> None:
-        """An empty table, and nothing that an earlier run left to be written. `checked`: it refuses spoilt orders."""
+    def empty(self, table: str = orders.TABLE, *, more: str = "", filled: int = 0) -> None:
+        """A new table, and nothing that an earlier run left to be written.
+
+        `more`: what else is done to the table. `filled`: so many orders are there already.
+        """
         with psycopg.connect(self.dsn, autocommit=True) as connection:
-            connection.execute("truncate orders; alter table orders drop constraint if exists orders_quantity_check")
-            if checked:
-                connection.execute("alter table orders add constraint orders_quantity_check check (quantity > 0)")
+            connection.execute(f"drop table if exists orders; {table}; {more}".encode())
+            connection.execute(orders.FILL, [filled])
             connection.execute("checkpoint")
 
     def rate(self, records: int) -> float:
-        """Rows a second from the first commit to the last, by the server's clock. Checks that all have come."""
+        """Rows a second by the server's clock, once warm. Raises RuntimeError unless there are so many."""
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             commits = connection.execute(_COMMITS).fetchall()
         if (found := sum(rows for _, rows in commits)) != records:
             raise RuntimeError(f"{found} rows in the table, {records} were expected")
-        return rate(commits)
+        return rate(commits, self.warm_up * records)
+
+    def verify(self, records: int) -> None:
+        """Raises RuntimeError unless the table has each of the first orders once, with its values."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            found = connection.execute(orders.SUMS).fetchone()
+        if found != (wanted := orders.sums(records)):
+            raise RuntimeError(f"the table's rows, ids and sums are {found}, {wanted} were expected")
+
+    def _admin(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 3})
 
 
 def topic_of(name: str) -> str:
@@ -94,9 +150,34 @@ def topic_of(name: str) -> str:
     return f"bench-{name.replace('%', '')}"
 
 
-def rate(commits: list[tuple[float, int]]) -> float:
-    """Records a second, from (time in seconds, records) of each commit: what the first brought came before its time."""
-    return sum(count for _, count in commits[1:]) / (commits[-1][0] - commits[0][0])
+def rate(commits: list[tuple[float, int]], before: float = 0.0) -> float:
+    """Records a second, from (time in seconds, records) of each commit.
+
+    The clock starts at the first commit, or at the first by which `before` records have come; what came by then came
+    before its time.
+    """
+    if len(commits) < 2:
+        raise RuntimeError("everything came with one commit: that has no rate; take more records")
+    totals = list(itertools.accumulate(count for _, count in commits))
+    start = next(place for place, total in enumerate(totals) if total >= before)
+    return (totals[-1] - totals[start]) / (commits[-1][0] - commits[start][0])
+
+
+@contextmanager
+def laboratory(
+    records: int = 0, topics: Iterable[str] = (), settings: Mapping[str, str] = MappingProxyType(DURABLE)
+) -> Iterator[Lab]:
+    """Kafka and PostgreSQL with everything in place; gone afterwards."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="microbatch-bench-")))
+        broker, server = Kafka(folder), Postgres(settings)
+        for service in (broker, server):
+            service.start()
+            stack.callback(service.stop)
+        services = {"kafka": broker.process.pid, "postgresql": server.process.pid}
+        lab = Lab(broker.bootstrap, server.dsn, folder, records, services)
+        lab.prepare(topics)
+        yield lab
 
 
 @contextmanager

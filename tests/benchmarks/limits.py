@@ -8,17 +8,17 @@ import msgspec
 import psycopg
 
 from tests.benchmarks import orders
-from tests.benchmarks.lab import BATCH, Lab, batches, consuming
+from tests.benchmarks.lab import BATCH, Lab, batches, consuming, rate, topic_of
 
 
-def consume(lab: Lab, topic: str) -> float:
+def consume(lab: Lab, name: str) -> float:
     """L1: consume(5000) and a synchronous commit of the offsets, nothing else. Records a second."""
-    with consuming(lab, topic) as consumer:
+    with consuming(lab, topic_of(name)) as consumer:
         marks = []
-        for messages in batches(consumer, lab.records):
+        for messages in batches(consumer, lab.count(name)):
             consumer.commit(asynchronous=False)
             marks.append((time.perf_counter(), len(messages)))
-    return sum(count for _, count in marks[1:]) / (marks[-1][0] - marks[0][0])
+    return rate(marks, lab.warm_up * lab.count(name))
 
 
 def copy(lab: Lab) -> float:

@@ -21,10 +21,12 @@ import msgspec
 import psycopg
 
 from tests.benchmarks import orders
-from tests.benchmarks.lab import BATCH, Lab, batches, consuming, singles
+from tests.benchmarks.lab import BATCH, Lab, batches, consuming, singles, topic_of
 
 Rows = Iterable[tuple[Any, ...]]
 _INSERT = f"insert into orders values ({', '.join(['%s'] * len(orders.COLUMNS))})"
+_UPSERT = f"""{_INSERT} on conflict (order_id) do update set
+{", ".join(f"{name} = excluded.{name}" for name in orders.COLUMNS if name != "order_id")}"""
 _TYPES = ["int8", "int8", "int4", "float8", "text", "text", "text", "timestamptz"]
 _fields_of_dict = itemgetter(*orders.COLUMNS)
 _fields_of_order = attrgetter(*orders.COLUMNS)
@@ -33,26 +35,40 @@ _fields_of_order = attrgetter(*orders.COLUMNS)
 def json_copy(lab: Lab) -> float:
     """consume(5000), msgspec into a struct, binary COPY by psycopg, commit both."""
     decode = msgspec.json.Decoder(orders.Order).decode
-    return _copy(lab, "bench-json", lambda values: map(_fields_of_order, map(decode, values)))
+    return _copy(lab, "json", lambda values: map(_fields_of_order, map(decode, values)))
 
 
 def avro_copy(lab: Lab) -> float:
     """consume(5000), fastavro, binary COPY by psycopg, commit both."""
     schema, read = fastavro.parse_schema(orders.SCHEMA), fastavro.schemaless_reader
-    return _copy(lab, "bench-avro", lambda values: (_fields_of_dict(read(io.BytesIO(v[5:]), schema)) for v in values))
+    return _copy(lab, "avro", lambda values: (_fields_of_dict(read(io.BytesIO(v[5:]), schema)) for v in values))
 
 
-def _copy(lab: Lab, topic: str, decode: Callable[[list[bytes]], Rows]) -> float:
+def _copy(lab: Lab, name: str, decode: Callable[[list[bytes]], Rows]) -> float:
     lab.empty()
-    with psycopg.connect(lab.dsn) as connection, consuming(lab, topic) as consumer:
-        for messages in batches(consumer, lab.records):
+    with psycopg.connect(lab.dsn) as connection, consuming(lab, topic_of(name)) as consumer:
+        for messages in batches(consumer, lab.count(name)):
             with connection.cursor() as cursor, cursor.copy("copy orders from stdin (format binary)") as channel:
                 channel.set_types(_TYPES)
                 for row in decode([message.value() for message in messages]):
                     channel.write_row(row)
             connection.commit()
             consumer.commit(asynchronous=False)
-    return lab.rate(lab.records)
+    return lab.rate(lab.count(name))
+
+
+def json_upsert(lab: Lab) -> float:
+    """consume(5000), msgspec into a struct, executemany of INSERT .. ON CONFLICT onto rows that are all there."""
+    records = lab.count("json-part")
+    lab.empty(more=orders.KEYED, filled=records)
+    decode = msgspec.json.Decoder(orders.Order).decode
+    with psycopg.connect(lab.dsn) as connection, consuming(lab, topic_of("json-part")) as consumer:
+        for messages in batches(consumer, records):
+            rows = [_fields_of_order(decode(message.value())) for message in messages]
+            connection.cursor().executemany(_UPSERT, rows)
+            connection.commit()
+            consumer.commit(asynchronous=False)
+    return lab.rate(records)
 
 
 class _Deserializer:
@@ -73,7 +89,7 @@ def naive(lab: Lab, records: int) -> float:
     """poll(), deserialise, executemany for each 5,000, commit both."""
     lab.empty()
     deserialize = _Deserializer()
-    with psycopg.connect(lab.dsn) as connection, consuming(lab, "bench-avro") as consumer:
+    with psycopg.connect(lab.dsn) as connection, consuming(lab, topic_of("avro")) as consumer:
         rows = []
         for message in singles(consumer, records):
             rows.append(_fields_of_dict(deserialize(message.value())))
@@ -91,7 +107,7 @@ def row_by_row(lab: Lab, records: int, commit_offsets: bool) -> float:
     deserialize = _Deserializer()
     with (
         psycopg.connect(lab.dsn) as connection,
-        consuming(lab, "bench-avro", auto_commit=not commit_offsets) as consumer,
+        consuming(lab, topic_of("avro"), auto_commit=not commit_offsets) as consumer,
     ):
         for message in singles(consumer, records):
             connection.execute(_INSERT, _fields_of_dict(deserialize(message.value())))

@@ -5,15 +5,13 @@ Whoever looks or attacks does so from the same machine, and takes its share of t
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import json
 import socket
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -21,14 +19,16 @@ from typing import Any, Protocol
 import psycopg
 from confluent_kafka import Producer
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from rich.console import Console
 from rich.table import Table
 
 from consumer.admin import CONTROL_HEADER
 from tests.benchmarks import daemon, orders, report
-from tests.benchmarks.__main__ import laboratory
-from tests.benchmarks.daemon import Daemon, Measured
+from tests.benchmarks.command import parser, starting, wide
+from tests.benchmarks.daemon import Daemon
 from tests.benchmarks.lab import BATCH, PARTITIONS, Lab, topic_of
+from tests.benchmarks.measuring import Measured
+from tests.benchmarks.report import Ratio
+from tests.benchmarks.results import circumstances, spread
 from tests.faults.waiting import until
 from tests.services.proxy import Proxy
 
@@ -43,7 +43,6 @@ _WRONG = 5  # tokens at a time
 _BODY = b"x" * 10_000_000
 _FEED, _FEED_SECONDS = 50, 0.1
 _LONGEST_SECONDS = 90
-_TICK = 0.01  # of the system's clock: a few records take no time that it knows of
 
 
 def ask(port: int, path: str, method: str = "GET", body: bytes = b"", **headers: str) -> tuple[int, bytes]:
@@ -154,14 +153,19 @@ CANDIDATES = {
     "left alone": Candidate({"token": _TOKEN}),
     "attacked": Candidate({"token": _TOKEN}, Attacker),
 }
-RATIOS = {  # over, under and goal
-    "a scrape and the status page each second / without admin port": ("watched", "without admin port", 0.98),
-    "admin port attacked / left alone": ("attacked", "left alone", 0.97),
-}
+_COSTS = (
+    ("a scrape and the status page each second / without admin port", "watched", "without admin port", 0.98),
+    ("admin port attacked / left alone", "attacked", "left alone", 0.97),
+)
+RATIOS = (
+    *(Ratio(text, over, under, goal) for text, over, under, goal in _COSTS),
+    *(Ratio(f"{text}, by processor time", over, under, None, "efficiency") for text, over, under, _ in _COSTS),
+)
+NOTES = ("Where others are at work as well, go by processor time: what the same records took of it.",)
 
 
 @contextmanager
-def fed(lab: Lab) -> Iterator[None]:
+def fed(lab: Lab, topic: str) -> Iterator[None]:
     """Some hundred orders a second."""
     ended, producer = threading.Event(), Producer({"bootstrap.servers": lab.bootstrap, "linger.ms": 5})
     values = list(orders.as_json(range(_FEED)))
@@ -169,7 +173,7 @@ def fed(lab: Lab) -> Iterator[None]:
     def feed() -> None:
         while not ended.wait(_FEED_SECONDS):
             for number, value in enumerate(values):
-                producer.produce(_TOPIC, value, partition=number % PARTITIONS)
+                producer.produce(topic, value, partition=number % PARTITIONS)
             producer.poll(0)
         producer.flush(30)
 
@@ -187,9 +191,11 @@ def outages(lab: Lab, rounds: int, lengths: Sequence[float] = OUTAGES) -> dict[s
     lab.empty()
     parts = conninfo_to_dict(lab.dsn)
     proxy = Proxy(str(parts["host"]), int(parts["port"]))
-    config = daemon.configuration(lab, _FORM, make_conninfo(lab.dsn, port=proxy.port)) | {"start": "latest"}
+    topic = f"bench-{lab.new_group()}"
+    lab.create(topic, PARTITIONS)
+    config = daemon.configuration(lab, topic, make_conninfo(lab.dsn, port=proxy.port))
     found: dict[str, list[float]] = {}
-    with closing(proxy), daemon.running(config, lab.folder) as running, fed(lab):
+    with closing(proxy), daemon.running(lab, config) as running, fed(lab, topic):
         _ready(running, True)
         for _ in range(rounds):
             for away in lengths:
@@ -207,8 +213,8 @@ def pauses(lab: Lab, rounds: int) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {"seconds until a pause is answered": [], "records of it written after that": []}
     for _ in range(rounds):
         lab.empty()
-        config = daemon.configuration(lab, _FORM, lab.dsn)
-        with psycopg.connect(lab.dsn, autocommit=True) as connection, daemon.running(config, lab.folder) as running:
+        config = daemon.configuration(lab, _TOPIC, lab.dsn)
+        with psycopg.connect(lab.dsn, autocommit=True) as connection, daemon.running(lab, config) as running:
             written = partial(_written, connection, config["kafka"]["group.id"])
             until(lambda: written() > 0, "it writes")  # noqa: B023 - called in this very turn
             began = time.perf_counter()
@@ -239,7 +245,7 @@ def _ready(running: Daemon, wanted: bool) -> float:
     began = time.monotonic()
 
     def says() -> bool:
-        running.check()
+        running.program.check()
         with suppress(OSError):  # it does not listen yet
             return (ask(running.port, "/readyz")[0] == http.client.OK) is wanted
         return False
@@ -248,65 +254,36 @@ def _ready(running: Daemon, wanted: bool) -> float:
     return time.monotonic() - began
 
 
-def throughput(lab: Lab, rounds: int) -> list[dict[str, Measured]]:
-    """Every candidate in every round; the order turns round each time."""
-    names, found = list(CANDIDATES), []
-    for number in range(rounds):
-        results = {name: CANDIDATES[name].run(lab) for name in (names if number % 2 == 0 else reversed(names))}
-        found.append({name: results[name] for name in names})
-    return found
+def candidates(lab: Lab) -> dict[str, Callable[[], Measured]]:
+    """All of CANDIDATES in this lab."""
+    return {name: partial(candidate.run, lab) for name, candidate in CANDIDATES.items()}
 
 
-def show(console: Console, rounds: Sequence[dict[str, Measured]], reactions: dict[str, list[float]]) -> dict[str, Any]:
-    """As tables; returns what is in them."""
-    ratios = {}
-    table = Table("ratio, of a round", "median", "smallest .. largest", "goal", title="What it costs")
-    for text, (over, under, goal) in RATIOS.items():
-        rates = report.spread([found[over].rate / found[under].rate for found in rounds])
-        ratios[text] = rates
-        table.add_row(text, f"{rates.median:.3f}", f"{rates.low:.3f} .. {rates.high:.3f}", f"{goal:g}")
-        spent = report.spread([max(found[under].cpu, _TICK) / max(found[over].cpu, _TICK) for found in rounds])
-        ratios[f"{text}, by processor time"] = spent
-        table.add_row("- by processor time", f"{spent.median:.3f}", f"{spent.low:.3f} .. {spent.high:.3f}")
-    console.print(table, "Where others are at work as well, go by processor time: what the same records took of it.")
-    table = Table("candidate", "records/s", "smallest .. largest", "CPU s / M records", "peak RSS MB", "visits")
-    for name in CANDIDATES:
-        rates, runs = report.spread([found[name].rate for found in rounds]), [found[name] for found in rounds]
-        cpu, memory = statistics.median(run.cpu for run in runs), max(run.memory for run in runs)
-        spread = f"{rates.low:,.0f} .. {rates.high:,.0f}"
-        visits = f"{statistics.median(turns):g}" if (turns := CANDIDATES[name].turns) else ""
-        table.add_row(name, f"{rates.median:,.0f}", spread, f"{cpu:.1f}", f"{memory:.0f}", visits)
-    console.print(table)
+def reacted(reactions: dict[str, list[float]]) -> Table:
+    """How soon."""
     table = Table("reaction", "median", "smallest .. largest", title=f"How soon it reacts (a batch: {BATCH})")
     for text, values in reactions.items():
-        spread = report.spread(values)
-        table.add_row(text, f"{spread.median:,.3g}", f"{spread.low:,.3g} .. {spread.high:,.3g}")
-    console.print(table)
-    return {"ratios": {text: asdict(spread) for text, spread in ratios.items()}, "reactions": reactions}
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.operating", description=__doc__)
-    parser.add_argument("--records", type=int, default=1_000_000, help="of each run; default %(default)s")
-    parser.add_argument("--rounds", type=int, default=5, help="of rates; default %(default)s")
-    parser.add_argument("--reactions", type=int, default=3, help="rounds of reactions; default %(default)s")
-    return parser.parse_args()
+        seen = spread(values)
+        table.add_row(text, f"{seen.median:,.3g}", f"{seen.low:,.3g} .. {seen.high:,.3g}")
+    return table
 
 
 def main() -> None:
     """Measure, show, save."""
-    arguments, console = _arguments(), Console()
-    found: dict[str, Any] = {"machine": report.machine(), "records": arguments.records}
-    with ExitStack() as stack, console.status("starting Kafka and PostgreSQL, producing records") as status:
-        lab = stack.enter_context(laboratory(arguments.records, _FORM))
-        status.update("rates")
-        rounds = throughput(lab, arguments.rounds)
-        status.update("reactions")
-        reactions = pauses(lab, arguments.reactions) | outages(lab, arguments.reactions)
-        found |= {"versions": report.versions(lab.dsn)}
-    found |= show(console, rounds, reactions) | {"load_1_minute_after": report.machine()["load_1_minute"]}
-    found["rounds"] = [{name: asdict(run) for name, run in each.items()} for each in rounds]
-    console.print(f"Full results: {report.save('operating', found).relative_to(report.ROOT)}")
+    options = parser("tests.benchmarks.operating", __doc__)
+    options.add_argument("--reactions", type=int, default=3, help="rounds of reactions; default %(default)s")
+    arguments, console = options.parse_args(), wide()
+    with starting(console, arguments.records, [_FORM]) as lab:
+        before = circumstances(lab.dsn)
+        rounds = report.in_turn(arguments.rounds, candidates(lab), console)
+        with console.status("reactions"):
+            reactions = pauses(lab, arguments.reactions) | outages(lab, arguments.reactions)
+    visits = {name: candidate.turns for name, candidate in CANDIDATES.items() if candidate.turns}
+    found = before | report.results(rounds, RATIOS)
+    found |= {"records": arguments.records, "visits": visits}
+    found |= {"reactions": {text: asdict(spread(values)) for text, values in reactions.items()}}
+    console.print(reacted(reactions), f"Visits in each round: {visits}")
+    report.present(console, "operating", found, NOTES)
 
 
 if __name__ == "__main__":

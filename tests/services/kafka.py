@@ -66,13 +66,17 @@ def free_ports(count: int) -> list[int]:
 
 
 def jars() -> Path:
-    """The broker's jars, fetched once."""
-    libs = CACHE / "libs"
+    """The broker's jars. Raises as `fetch` does."""
+    return fetch(HERE / "pom.xml", CACHE / "libs")
+
+
+def fetch(pom: Path, libs: Path) -> Path:
+    """What a pom names, by Maven into this folder, unless it is there. Raises RuntimeError without Java or Maven."""
     if not libs.exists():
         if not shutil.which("mvn") or not shutil.which("java"):
-            raise RuntimeError("Java 17 and Maven are needed to start the test broker; or set KAFKA_BOOTSTRAP_SERVERS")
-        part = CACHE / f"libs.part-{os.getpid()}"
-        command = ["mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), "dependency:copy-dependencies"]
+            raise RuntimeError("Java 17 and Maven are needed to fetch the jars; tests can use KAFKA_BOOTSTRAP_SERVERS")
+        part = libs.with_name(f"{libs.name}.part-{os.getpid()}")
+        command = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"]
         subprocess.run([*command, f"-DoutputDirectory={part}", "-DincludeScope=runtime"], check=True)
         try:
             part.rename(libs)
