@@ -61,7 +61,9 @@ def test_a_turn_of_the_loop_is_a_sign_of_life_and_nothing_else_is(manager: socke
     assert heard(manager) == [["STOPPING=1", "STATUS=it is writing what was read, and will leave"]]
 
 
-@pytest.mark.parametrize("address", ["", f"@{NAME}-nobody", "/nowhere/socket", "vsock:2:1"])
+@pytest.mark.parametrize(
+    "address", ["", f"@{NAME}-nobody", "/nowhere/socket", "vsock:2:1"], ids=["none", "abstract", "path", "vsock"]
+)
 def test_nobody_who_listens_is_nobodys_trouble(address: str) -> None:
     """Without a service manager, or with one that has gone."""
     told = ServiceManager(address)
