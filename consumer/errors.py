@@ -89,7 +89,7 @@ class Failure:
 
 
 class UnavailableError(MicrobatchError):
-    """The sink, or Kafka, cannot serve now; the same work is to be tried again.
+    """The sink, Kafka, or a schema registry cannot serve now; the same work is to be tried again.
 
     `retry_after` is the wait in seconds that the other side asked for, if it did. `smaller`: the work took too long,
     and half of it may do.

@@ -90,13 +90,14 @@ CATALOGUE: tuple[MetricSpec, ...] = (
         "write_retries",
         "counter",
         ("reason",),
-        "Tries that failed because something was away, by SQLSTATE, SQLite's code, or else `connection`.",
+        "Tries that failed because something was away, by the code of PostgreSQL, SQLite or the registry, or else "
+        "`connection`.",
     ),
     MetricSpec(
         "unavailable",
         "gauge",
         ("service", "reason"),
-        "1 while a service is waited for: database or kafka; reason as of write_retries.",
+        "1 while a service is waited for: database, kafka or registry; reason as of write_retries.",
     ),
     MetricSpec("end_to_end_latency_seconds", "histogram", (), "Age of a batch's last record when committed.", _SECONDS),
     MetricSpec("claims", "counter", ("outcome",), "Partitions taken over in the offset table."),

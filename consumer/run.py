@@ -67,7 +67,7 @@ def run_daemon(
     owner = owner_name()
     logs.bind(group=str(settings.kafka["group.id"]), instance=owner)
     sink = wrap(open_sink(settings, owner))
-    mapper = open_mapper(settings, sink.describe)
+    mapper = open_mapper(settings, sink.describe, waits=True)
     metrics = metrics or Metrics(str(settings.kafka["group.id"]))
     manager = ServiceManager(os.environ.get("NOTIFY_SOCKET", ""))
     telemetry = Telemetry(metrics, on_progress, manager=manager, observer=observer)

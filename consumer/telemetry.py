@@ -35,6 +35,7 @@ _LEDGER = (
     "records_released",
     "records_in_flight",
 )
+_SERVICES = {"Kafka": "kafka", "dead letters": "kafka", "schema registry": "registry"}
 _CONNECTION = "connection"  # an outage without a code
 _LIMITS, _PENDING = "limits", "dead_letters_pending"  # what holds everything
 
@@ -256,7 +257,8 @@ class Telemetry:
             update.count("dead_letters_published", published.delivered)
             update.count("dead_letter_publish_failures", len(published.errors))
             update.set("dead_letters_pending", published.pending)
-        self._answers()
+        if not self._waited.get("registry"):  # of which this tells nothing
+            self._answers()
         if published.errors:
             self._tell(Event.DEAD_LETTERS_NOT_PUBLISHED, published.errors[0], pending=published.pending)
 
@@ -277,12 +279,12 @@ class Telemetry:
         tell(Event.RESUMED, by="time" if accepted is None else "operator", accepted=bool(accepted))
 
     def unavailable(self, reason: str, failures: int, seconds: float, batch: Batch | None = None) -> None:
-        """The sink, or Kafka's metadata, cannot serve: the same work is tried again, a `batch` perhaps."""
+        """The sink, the registry, or Kafka's metadata cannot serve: the same work is tried again, a `batch` perhaps."""
         code = _code(reason)
         with self._metrics.update() as update:
             update.count("write_retries", 1, reason=code)
             update.observe("write_duration_seconds", seconds, outcome="unavailable")
-        self._wait_for("kafka" if reason.startswith(("Kafka", "dead letters")) else "database", code)
+        self._wait_for(_service(reason), code)
         self._set_state("unavailable", reason)
         self._tell(Event.RETRY, reason, failures=failures, **_of(batch))
 
@@ -470,6 +472,7 @@ class Telemetry:
                 update.set("state", 1, state=state)
         if before == "unavailable" != state:
             self._wait_for("database", "")
+            self._wait_for("registry", "")
             self._wait_for("kafka", _CONNECTION if self._away else "")
 
     def _wait_for(self, service: str, code: str) -> None:
@@ -515,6 +518,11 @@ def _paused(phase: Phase, backpressure: bool) -> str:
 
 def _listed(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _service(reason: str) -> str:
+    """Which service a sentence about an outage is about, by how it begins."""
+    return next((service for start, service in _SERVICES.items() if reason.startswith(start)), "database")
 
 
 def _code(reason: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 
-from consumer.check import broker, database
+from consumer.check import broker, database, formats
 from consumer.check.finding import Finding
 from consumer.cluster import KafkaCluster
 from consumer.config import Settings
@@ -28,6 +28,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
     else:
         yield Finding("properties", True, "librdkafka takes them")
         topics = yield from broker.findings(settings, KafkaCluster(settings.kafka, str(settings.kafka["group.id"])))
+    yield from formats.findings(settings)
     try:
         sink = open_sink(settings, "check")
     except ConfigError as error:

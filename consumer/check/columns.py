@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from consumer.config import AvroFormat, Constant, Format, JsonFormat, KeepIn, Settings, TableSettings
 from consumer.decode.avro_schema import load
@@ -43,9 +42,9 @@ def schemas_of(settings: Format) -> list[Fields]:
     """The top-level fields that values have, by each schema; none where that is not known."""
     if not isinstance(settings, AvroFormat):
         return []
-    paths: list[Path] = list((settings.schemas or {}).values()) or [p for p in [settings.schema_file] if p]
+    paths = [settings.reader or settings.schema_file, *({} if settings.reader else settings.schemas or {}).values()]
     try:
-        trees = [load(path, "format") for path in ([settings.reader] if settings.reader else paths)]
+        trees = [load(path, "format") for path in paths if path]
     except ConfigError:
         return []
     records = [tree for tree in trees if isinstance(tree, Record)]

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from consumer.check.columns import faults_of, schemas_of
 from consumer.check.finding import Finding
 from consumer.config import Settings, TableSettings
-from consumer.decode.opening import open_decoder
-from consumer.errors import ConfigError, FatalError, UnavailableError
+from consumer.errors import FatalError, UnavailableError
 from consumer.mapping.opening import tables_of
 from consumer.sinks import Sink
 from consumer.table import Table
@@ -26,7 +25,6 @@ def findings(settings: Settings, sink: Sink, topics: Sequence[str]) -> Iterator[
         return
     yield Finding("database", True, "answers; " + _offsets(settings))
     yield from (Finding("database", False, sentence) for sentence in general)
-    yield from _formats(settings)
     tables = dict(settings.sink.tables) or {name: tables_of(settings, name)[name] for name in topics}
     found = []
     for name, table in tables.items():
@@ -44,14 +42,6 @@ def _offsets(settings: Settings) -> str:
     if settings.delivery == "exactly_once":
         return "offsets are kept there (exactly once)"
     return "offsets are kept in Kafka (at least once)"
-
-
-def _formats(settings: Settings) -> Iterator[Finding]:
-    for where, format_ in (("format", settings.format), ("key_format", settings.key_format)):
-        try:
-            open_decoder(format_, where)
-        except ConfigError as error:
-            yield Finding(where, False, str(error), configuration=True)
 
 
 def _table(settings: Settings, table: TableSettings, described: Table) -> Iterator[Finding]:

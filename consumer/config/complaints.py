@@ -15,7 +15,8 @@ from consumer.errors import ConfigError
 
 MASK = "***"
 _SECRET = re.compile(
-    r"\bdsn\b|^admin\.token$|^notify(\.\d+(\.(webhook|secret|command).*)?)?$|^kafka\..*(password|passphrase|secret|token|key|jaas|oauth|pem)",
+    r"\bdsn\b|^admin\.token$|\bregistry\.(password|token)$|^notify(\.\d+(\.(webhook|secret|command).*)?)?$"
+    r"|^kafka\..*(password|passphrase|secret|token|key|jaas|oauth|pem)",
     re.IGNORECASE,
 )
 _CREDENTIALS = re.compile(r"(?<=://).*@|(?<=password)\s*=.*", re.IGNORECASE | re.DOTALL)

@@ -110,6 +110,7 @@ Start = Annotated[
     Literal["earliest", "latest"] | datetime.datetime, BeforeValidator(_start, json_schema_input_type=str)
 ]
 SchemaFile = Annotated[Path, AfterValidator(_beside_the_file)]
+AuthorityFile = Annotated[Path, AfterValidator(_beside_the_file)]
 StateFolder = Annotated[Path, AfterValidator(_beside_the_file)]
 Event = Literal["started", "milestone", "held", "resumed", "completed", "stopped", "failed"]
 OnNull = Literal["reject", "delete", "skip"]
@@ -153,18 +154,41 @@ class TextFormat(_Strict):
     type: Literal["text"] = "text"
 
 
+class RegistrySettings(_Strict):
+    """A Schema Registry with Confluent's API."""
+
+    url: str = Field(description="`https://...`, with the path below which `/schemas/ids` is, without credentials")
+    username: str | None = Field(default=None, description="of HTTP's basic authentication; needs `password`")
+    password: SecretStr | None = Field(default=None, description="the user's: `${NAME}` takes it from the environment")
+    token: SecretStr | None = Field(default=None, description="a bearer token, instead of `username`")
+    ca: AuthorityFile | None = Field(
+        default=None, description="PEM file with the authorities to trust; default: those of the system"
+    )
+    unknown_id_after_ms: Whole = Field(
+        default=300_000,
+        ge=0,
+        description="milliseconds that writing waits for an id that the registry does not know; then its records are "
+        "at fault",
+    )
+
+
 class AvroFormat(_Strict):
-    """Avro: of one local schema, or framed (0x00 and a 4-byte id) with each id's schema in a local file.
+    """Avro: of one local schema, or framed (0x00 and a 4-byte id) with each id's schema in a local file or a registry.
 
     Paths of schemas are relative to the folder of the configuration file.
     """
 
     type: Literal["avro"]
     schema_file: SchemaFile | None = Field(
-        default=None, alias="schema", description="`avro`: the schema of every value, an .avsc file; or else `schemas`"
+        default=None,
+        alias="schema",
+        description="`avro`: the schema of every value, an .avsc file; or else `schemas` or `registry`",
     )
     schemas: dict[int, SchemaFile] | None = Field(
-        default=None, description="`avro`: schema id of framed values -> .avsc file; or else `schema`"
+        default=None, description="`avro`: schema id of framed values -> .avsc file; or else `schema` or `registry`"
+    )
+    registry: RegistrySettings | None = Field(
+        default=None, description="`avro`: where framed values' schemas are asked for; or else `schema` or `schemas`"
     )
     reader: SchemaFile | None = Field(
         default=None, description="`avro`: resolve every value to this schema (Avro's schema evolution)"

@@ -16,6 +16,7 @@ from consumer.config.model import (
     KeepIn,
     NotifySettings,
     RawFormat,
+    RegistrySettings,
     Settings,
     TableSettings,
 )
@@ -40,6 +41,8 @@ _OUTAGES = (
     "SQLITE_LOCKED",
     "SQLITE_NOMEM",
 )
+_URL = re.compile(r"https?://[!-~]+", re.IGNORECASE)
+_PRINTABLE = re.compile(r"[!-~]+")
 _TOKEN = re.compile(r"[!-~]{16,}")
 _TRANSFORM = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
@@ -52,6 +55,7 @@ def check_rules(settings: Settings) -> None:
     _check_dead_letters(settings)
     _check_format("format", settings.format)
     _check_format("key_format", settings.key_format)
+    _check_patience(settings)
     _check_dsn(settings.sink.dsn.get_secret_value())
     _check_errors(settings)
     _check_token(settings)
@@ -232,16 +236,55 @@ def signing_key(secret: str) -> bytes:
 def _check_format(field: str, format_: object) -> None:
     if not isinstance(format_, AvroFormat):
         return
-    if format_.schema_file and format_.schemas:
-        reason = "excludes `schemas`: keep `schema` for plain values, or `schemas` for values framed with an id"
-        raise ConfigError(f"{field}.schema", str(format_.schema_file), reason)
-    if not format_.schema_file and not format_.schemas:
-        raise ConfigError(f"{field}.schema", None, "is required with avro (an .avsc file), or `schemas` (id -> file)")
+    given = {"schema": format_.schema_file, "schemas": format_.schemas, "registry": format_.registry}
+    names = [name for name, value in given.items() if value]
+    if names[1:]:
+        plain = "`schema` for plain values, `schemas` or `registry` for values framed with an id"
+        shown = str(format_.schema_file) if names[0] == "schema" else None
+        raise ConfigError(f"{field}.{names[0]}", shown, f"excludes `{names[1]}`: keep {plain}")
+    if not names:
+        reason = "is required with avro (an .avsc file), or `schemas` (id -> file), or `registry`"
+        raise ConfigError(f"{field}.schema", None, reason)
     files = {"schema": format_.schema_file, "reader": format_.reader}
+    if format_.registry:
+        _check_registry(f"{field}.registry", format_.registry)
+        files["registry.ca"] = format_.registry.ca
     files |= {f"schemas.{number}": path for number, path in (format_.schemas or {}).items()}
     for name, path in files.items():
         if path is not None and not path.is_file():
             raise ConfigError(f"{field}.{name}", str(path), "there is no such file: correct the path")
+
+
+def _check_patience(settings: Settings) -> None:
+    """Whether an id's time can be over before the daemon gives up; a new life would begin it anew."""
+    most = settings.retry.give_up_after_ms
+    for name, format_ in (("format", settings.format), ("key_format", settings.key_format)):
+        registry = format_.registry if isinstance(format_, AvroFormat) else None
+        if registry and most is not None and most <= registry.unknown_id_after_ms:
+            reason = f"must be less than retry.give_up_after_ms ({most}), or the daemon stops at each unknown id"
+            raise ConfigError(f"{name}.registry.unknown_id_after_ms", registry.unknown_id_after_ms, reason)
+
+
+def _check_registry(field: str, registry: RegistrySettings) -> None:
+    try:
+        parts = urlsplit(registry.url)
+        valid = parts.hostname and parts.port != 0  # it raises for a wrong port
+    except ValueError:
+        raise ConfigError(f"{field}.url", None, "is no address: https://, a host and perhaps a path") from None
+    if "@" in parts.netloc:
+        raise ConfigError(f"{field}.url", None, "must not hold credentials: put them into `username` and `password`")
+    if not valid or parts.query or parts.fragment or not _URL.fullmatch(registry.url):
+        reason = "must be http:// or https://, a host and perhaps a path, in ASCII, without `?` and `#`"
+        raise ConfigError(f"{field}.url", None, reason)
+    if (registry.username is None) is not (registry.password is None):
+        missing = "password" if registry.password is None else "username"
+        raise ConfigError(f"{field}.{missing}", None, "is required: `username` and `password` belong together")
+    if registry.token is None:
+        return
+    if registry.username is not None:
+        raise ConfigError(f"{field}.token", None, "excludes `username` and `password`: keep one of them")
+    if not _PRINTABLE.fullmatch(registry.token.get_secret_value()):
+        raise ConfigError(f"{field}.token", None, "must be printable ASCII characters, without spaces")
 
 
 def _check_dsn(dsn: str) -> None:

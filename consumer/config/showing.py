@@ -39,8 +39,9 @@ def masked(settings: Settings) -> dict[str, Any]:
     values = settings.model_dump(mode="json", by_alias=True)
     values["sink"]["dsn"] = MASK
     values["kafka"] = {name: MASK if is_secret(f"kafka.{name}") else value for name, value in values["kafka"].items()}
-    if settings.admin.token is not None:
-        values["admin"]["token"] = MASK
+    parts = (values["admin"], values["format"].get("registry"), values["key_format"].get("registry"))
+    for part in filter(None, parts):
+        part |= {name: MASK for name in ("password", "token") if part.get(name) is not None}
     values["notify"] = [_discreet(target) for target in values["notify"]]
     return values
 

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import operator
 import struct
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,13 @@ from msgspec import UNSET
 
 from consumer.decode import Fields
 from consumer.decode.avro_code import Reader, row_reader, value_reader
+from consumer.decode.avro_ids import Asked, Configured, Schemas
 from consumer.decode.avro_known import known
 from consumer.decode.avro_resolution import resolve
-from consumer.decode.avro_schema import load
+from consumer.decode.avro_schema import build, load
 from consumer.decode.avro_types import Map, Record, SchemaError, Type, Union
 from consumer.decode.avro_vectors import UnfitError, VectorReader
+from consumer.decode.registry import Registry
 from consumer.errors import ConfigError, DecodeError, FatalError
 from consumer.table import Column, Deferred, Row
 from consumer.vector import Vector, joined
@@ -111,17 +115,33 @@ class AvroDecoder:
 
 
 class FramedAvroDecoder:
-    """Payloads with their schema's id before them. `schemas`: id -> a Path or parsed JSON, as for AvroDecoder.
+    """Payloads with their schema's id before them. `schemas`: id -> a Path or parsed JSON, as for AvroDecoder; or a
+    Registry, whose schemas are asked for as their ids come.
 
-    A batch is read id by id, in bulk. Raises ConfigError as AvroDecoder does.
+    A batch is read id by id, in bulk. With a registry both calls raise UnavailableError as well, and FatalError; an id
+    that it does not know for `unknown_after` seconds is a DecodeError then. `clock` gives monotonic seconds. Raises
+    ConfigError as AvroDecoder does.
     """
 
-    def __init__(self, schemas: Mapping[int, Any], reader: Any = None, setting: str = "format") -> None:
-        self._setting = setting
-        self._schemas = {
+    def __init__(
+        self,
+        schemas: Mapping[int, Any] | Registry,
+        reader: Any = None,
+        setting: str = "format",
+        *,
+        unknown_after: float = 300.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._schemas: Schemas[_Schema]
+        if isinstance(schemas, Registry):
+            tree = None if reader is None else load(reader, f"{setting}.reader")
+            self._schemas = Asked(partial(_registered, schemas, tree), unknown_after, clock)
+            return
+        found = {
             schema_id: _open(schema, f"{setting}.schemas.{schema_id}", reader, f"{setting}.reader")
             for schema_id, schema in schemas.items()
         }
+        self._schemas = Configured(found, setting)
 
     def decode(self, payloads: Sequence[bytes]) -> list[Any]:
         """One value a payload, in order."""
@@ -137,7 +157,7 @@ class FramedAvroDecoder:
     def _alike(self, payloads: Sequence[bytes], fields: tuple[str, ...]) -> Fields | None:
         """Payloads that all have the schema of the first, as vectors; None if they are not, or cannot be."""
         header = _header(payloads[0]) if payloads else b""
-        schema = self._schemas.get(_schema_id(header)) if header[:1] == b"\0" and len(header) == _HEADER_BYTES else None
+        schema = self._schemas.get(_schema_id(header)) if _is_frame(header) else None
         if schema is None:
             return None
         names, sparse = _common([schema], fields)
@@ -163,21 +183,14 @@ class FramedAvroDecoder:
     def _groups(self, payloads: Sequence[bytes]) -> list[_Group]:
         """Each schema with the indexes of its payloads."""
         headers = list(map(_header, payloads))
-        schemas = {header: self._schema_of(header) for header in dict.fromkeys(headers)}
+        places: dict[bytes, Any] = {header: [] for header in headers}
+        answers = self._schemas.of([_schema_id(header) for header in places if _is_frame(header)])
+        schemas = {header: _schema_of(header, answers) for header in places}
         if len(schemas) == 1:
             return [(schema, range(len(payloads))) for schema in schemas.values()]
-        places: dict[bytes, list[int]] = {header: [] for header in schemas}
         for at, header in enumerate(headers):
             places[header].append(at)
         return [(schema, places[header]) for header, schema in schemas.items()]
-
-    def _schema_of(self, header: bytes) -> _Schema:
-        if len(header) < _HEADER_BYTES or header[0] != 0:
-            raise DecodeError("the value is not framed: it does not start with 0x00 and a schema id of 4 bytes")
-        schema_id = _schema_id(header)
-        if schema_id not in self._schemas:
-            raise DecodeError(f"schema id {schema_id} is not known: add its file to {self._setting}.schemas")
-        return self._schemas[schema_id]
 
 
 class _Schema:
@@ -259,6 +272,18 @@ def _open(schema: Any, setting: str, reader: Any, reader_setting: str) -> _Schem
         raise ConfigError(setting, None, "the schema is nested too deep") from None
 
 
+def _registered(registry: Registry, reader: Type | None, schema_id: int) -> _Schema:
+    """Of this id; read as `reader`. Raises as Registry.schema does."""
+    found = registry.schema(schema_id)
+    try:
+        tree = build(found.schema, found.references)
+        return _Schema(tree if reader is None else resolve(tree, reader))
+    except SchemaError as error:
+        raise DecodeError(f"schema id {schema_id} of the schema registry cannot be read: {error}") from None
+    except RecursionError:
+        raise DecodeError(f"schema id {schema_id} of the schema registry is nested too deep") from None
+
+
 def _read(reader: Reader, payloads: Sequence[bytes], start: int) -> list[Any]:
     try:
         return reader(payloads, start)
@@ -270,6 +295,19 @@ def _read(reader: Reader, payloads: Sequence[bytes], start: int) -> list[Any]:
         raise DecodeError("records nested too deep") from None
     except (OverflowError, ValueError):
         raise DecodeError("a date or time stamp outside the years 1 to 9999") from None
+
+
+def _is_frame(header: bytes) -> bool:
+    return header[:1] == b"\0" and len(header) == _HEADER_BYTES
+
+
+def _schema_of(header: bytes, answers: Mapping[int, _Schema | str]) -> _Schema:
+    if not _is_frame(header):
+        raise DecodeError("the value is not framed: it does not start with 0x00 and a schema id of 4 bytes")
+    answer = answers[_schema_id(header)]
+    if isinstance(answer, str):
+        raise DecodeError(answer)
+    return answer
 
 
 def _schema_id(header: bytes) -> int:

@@ -6,6 +6,7 @@ https://avro.apache.org/docs/1.12.0/specification/ is the standard.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,15 @@ def _read(path: Path) -> Any:
         raise SchemaError(f"the file is not JSON: {error}") from None
 
 
-def build(schema: Any) -> Type:
-    """The tree of a schema; raises SchemaError."""
+def build(schema: Any, references: Sequence[Any] = ()) -> Type:
+    """The tree of a schema, which may use the types of `references`, as each of them may those before it.
+
+    Raises SchemaError.
+    """
     named: dict[str, Any] = {}
     try:
+        for reference in references:
+            fastavro.parse_schema(reference, named)
         parsed = fastavro.parse_schema(schema, named)
         tree = _Builder(named).build(parsed)
     except UnknownType as error:

@@ -13,6 +13,7 @@ from consumer.config import Settings
 from consumer.decode.opening import open_decoder
 from consumer.dlq.fix import opened
 from consumer.dlq.replay import Reasons, Report, name_of
+from consumer.errors import UnavailableError
 from consumer.letter import DeadLetter
 from consumer.sinks import Tally
 
@@ -131,8 +132,11 @@ def _kind(tally: Tally) -> str:
 
 
 def _opened(payload: bytes | None, format_: Any, where: str) -> str:
-    """Decoded, as JSON; or its bytes, escaped."""
-    found = opened(open_decoder(format_, where)({}), payload)
+    """Decoded, as JSON; or its bytes, escaped: also while the registry of its schema is away."""
+    try:
+        found = opened(open_decoder(format_, where)({}), payload)
+    except UnavailableError:
+        found = payload
     if isinstance(found, bytes):
         return _escaped(found)
     try:

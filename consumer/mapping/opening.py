@@ -20,13 +20,16 @@ from consumer.sinks.opening import target_of
 from consumer.table import Table, Target
 
 
-def open_mapper(settings: Settings, describe: Callable[[str], Table]) -> TopicMapper | TransformMapper:
-    """The mapper of these settings; `describe` is asked for a table when its first record comes.
+def open_mapper(
+    settings: Settings, describe: Callable[[str], Table], *, waits: bool = False
+) -> TopicMapper | TransformMapper:
+    """The mapper of these settings; `describe` is asked for a table when its first record comes. `waits`: see
+    `open_decoder`.
 
     Raises ConfigError for a schema file or a transform that cannot be loaded.
     """
-    value = open_decoder(settings.format, "format")
-    key = open_decoder(settings.key_format, "key_format")({})
+    value = open_decoder(settings.format, "format", waits=waits)
+    key = open_decoder(settings.key_format, "key_format", waits=waits)({})
     if settings.transform:
         return _transforming(settings, describe, value({}), key)
     return TopicMapper(lambda topic: _open_topic(settings, describe, value, key, topic))
