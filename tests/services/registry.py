@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import threading
 import time
@@ -31,13 +32,13 @@ class FakeRegistry:
     """Confluent's API as far as it is asked here. What it does wrong is set while it runs.
 
     `fault`: the status, headers and body of every answer. `silent`: it takes requests, and does not answer. `lagging`:
-    ids that this replica has not heard of. `authorization`: what every request must bring.
+    ids that this replica has not heard of. `authorization`: what every request must bring. `certificate`: for TLS.
     """
 
-    def __init__(self, authorization: str | None = None) -> None:
+    def __init__(self, authorization: str | None = None, certificate: Path | None = None) -> None:
         (self.port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{self.port}"
-        self.authorization = authorization
+        self.authorization, self._certificate = authorization, certificate
         self.fault: tuple[int, Mapping[str, str], str] | None = None
         self.lagging: set[int] = set()
         self.requests: list[str] = []
@@ -63,6 +64,10 @@ class FakeRegistry:
 
         self._loud.clear()
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        if self._certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self._certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def stop(self) -> None:
