@@ -284,7 +284,13 @@ class Telemetry:
         with self._metrics.update() as update:
             update.count("write_retries", 1, reason=code)
             update.observe("write_duration_seconds", seconds, outcome="unavailable")
-        self._wait_for(_service(reason), code)
+        service = _service(reason)
+        if (
+            batch is not None
+        ):  # it meets one after the other: what it waited for before has answered, or is not asked yet
+            for other in {"database", "registry"} - {service}:
+                self._wait_for(other, "")
+        self._wait_for(service, code)
         self._set_state("unavailable", reason)
         self._tell(Event.RETRY, reason, failures=failures, **_of(batch))
 

@@ -17,6 +17,7 @@ from consumer.config.showing import explain, json_schema
 from consumer.errors import ConfigError
 
 CANARY = "canary-7f3a"
+NO_ADDRESS = ("x:8081", "ftp://x", "https://", "https://x/?a=1", "https://x/#a", "https://x y", "https://\N{SNOWMAN}")
 ROOT = Path(__file__).parents[2]
 SMALLEST: dict[str, Any] = {
     "kafka": {"bootstrap.servers": "localhost:9092", "group.id": "orders"},
@@ -46,6 +47,15 @@ def kafka(**properties: Any) -> dict[str, Any]:
 
 def notify(**target: Any) -> dict[str, Any]:
     return with_changes(notify=[target])
+
+
+def registry(url: str = "https://x/api", schema: str | None = None, **settings: Any) -> dict[str, Any]:
+    """A Schema Registry; and, beside it, other schemas."""
+    format_ = {"type": "avro", "registry": {"url": url}} | ({"schema": schema} if schema else {})
+    for name in ("schemas", "registry"):
+        format_ |= {name: settings.pop(name)} if name in settings else {}
+    format_["registry"] |= settings
+    return with_changes(format=format_)
 
 
 def table(**settings: Any) -> dict[str, Any]:
@@ -103,6 +113,25 @@ def test_the_smallest_file_gets_every_default(tmp_path: Path) -> None:
         (with_changes(format={"type": "avro", "schemas": {"x": "y"}}), "format.schemas.x", "whole number (got 'x')"),
         (with_changes(format={"type": "avro", "schema": "no.avsc"}), "format.schema", "no such file"),
         (with_changes(format={"type": "avro", "schema": "a", "schemas": {1: "b"}}), "format.schema", "excludes"),
+        (registry(schemas={1: "b"}), "format.schemas", "excludes `registry`"),
+        (registry(schema="a"), "format.schema", "excludes `registry`"),
+        (registry(registry={}), "format.registry.url", "is required"),
+        *((registry(url), "format.registry.url", "must be http:// or https://, a host") for url in NO_ADDRESS),
+        (registry("https://[x"), "format.registry.url", "is no address"),
+        (registry("https://x:99999"), "format.registry.url", "is no address"),
+        (registry(f"https://me:{CANARY}@x"), "format.registry.url", "must not hold credentials"),
+        (registry(username="me"), "format.registry.password", "belong together"),
+        (registry(password=CANARY), "format.registry.username", "belong together"),
+        (registry(token=CANARY, username="me", password=CANARY), "format.registry.token", "excludes `username`"),
+        (registry(token=f"{CANARY}\n"), "format.registry.token", "printable ASCII"),
+        (registry(token=["x"]), "format.registry.token", "text"),
+        (registry(ca="no.pem"), "format.registry.ca", "no such file"),
+        (registry(unknown_id_after_ms=-1), "format.registry.unknown_id_after_ms", "at least 0"),
+        (
+            registry() | {"retry": {"give_up_after_ms": 300_000}},
+            "format.registry.unknown_id_after_ms",
+            "less than retry.give_up_after_ms (300000)",
+        ),
         (with_changes(start="2026-01-31"), "start", "needs a zone"),
         (with_changes(start=2026), "start", "must be `earliest`, `latest` or a time"),
         (with_changes(topics=["a", "a"]), "topics.1", "twice"),
@@ -261,6 +290,10 @@ def test_unsafe_properties_are_refused_with_the_reason(name: str) -> None:
         with_changes(delivery=f"host=db PASSWORD = 'a {CANARY}'"),
         with_changes(delivery=f"postgresql://me:a/b@{CANARY}@db/shop"),
         with_changes(sink__dsn=f"mysql://me:{CANARY}@db/shop"),
+        registry(password={CANARY: CANARY}),
+        registry(f"https://me:{CANARY}@x", ca=[]),
+        with_changes(format={"type": "avro", "registry": f"https://me:{CANARY}@x"}),
+        with_changes(key_format={"type": "avro", "registry": {"url": "https://x", "token": [CANARY]}}),
     ],
 )
 def test_a_secret_is_never_repeated(written: dict[str, Any]) -> None:
@@ -366,7 +399,10 @@ RICH["sink"]["tables"] = {
 }
 
 
-@pytest.mark.parametrize("written", [SMALLEST, RICH])
+TOKEN = {"key_format": {"type": "avro", "registry": {"url": "https://y", "token": CANARY}}}
+
+
+@pytest.mark.parametrize("written", [SMALLEST, RICH, registry(username="me", password=CANARY) | TOKEN])
 def test_the_explained_file_means_the_same_and_holds_no_secret(
     written: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from consumer.batch import Batch
 from consumer.metrics import Metrics
 from consumer.telemetry import Telemetry
+from consumer.writer import Published
 
 
 def waited_for(metrics: Metrics, service: str, reason: str) -> bool:
@@ -20,6 +22,8 @@ def waited_for(metrics: Metrics, service: str, reason: str) -> bool:
         ("SQLite: database is locked (SQLITE_BUSY)", "database", "SQLITE_BUSY"),
         ("SQLite: a file (of the user's)", "database", "connection"),
         ("Kafka does not answer in time", "kafka", "connection"),
+        ("schema registry at http://x: HTTP 503", "registry", "connection"),
+        ("schema registry: it does not know schema id 7 (40403)", "registry", "40403"),
     ],
 )
 def test_an_outage_is_told_by_service_and_code_until_it_is_over(told: str, service: str, code: str) -> None:
@@ -41,6 +45,20 @@ def test_an_outage_that_changes_is_told_once() -> None:
     telemetry.unavailable("PostgreSQL: the connection is lost", 2, 0.1)
     assert metrics.total("unavailable") == 1
     assert waited_for(metrics, "database", "connection")
+
+
+def test_the_registry_is_waited_for_whatever_the_topic_of_dead_letters_does() -> None:
+    """That dead letters are published tells nothing of it. A batch that meets the database has got over the registry."""
+    metrics = Metrics()
+    telemetry = Telemetry(metrics)
+    telemetry.unavailable("schema registry at http://x: HTTP 503", 1, 0.1)
+    telemetry.published(Published(1, [], 0, 0))
+    assert waited_for(metrics, "registry", "connection")
+    assert telemetry.health().reason == "schema registry at http://x: HTTP 503"
+    telemetry.unavailable("PostgreSQL: the connection is lost", 2, 0.1, Batch())
+    assert metrics.total("unavailable") == 1
+    telemetry.published(Published(1, [], 0, 0))
+    assert not metrics.total("unavailable")
 
 
 def test_kafka_is_waited_for_until_it_is_back_whatever_the_database_does() -> None:
