@@ -49,9 +49,10 @@ _LETTERS = "({0} unless {0} offset 10m) or increase({0}[10m])".format(name("reco
 _GIVEN = name("rebalances_total", 'kind="assigned"')
 _STARTS = f"changes(process_start_time_seconds{{{HERE}}}[15m])"
 STATE = _first(
-    (11, f"max({_STARTS}) > 2"),
-    (10, f"count(up{{{HERE}}} == 0)"),
-    (9, _worst("unavailable", 'service="database"', is_="== 1")),
+    (12, f"max({_STARTS}) > 2"),
+    (11, f"count(up{{{HERE}}} == 0)"),
+    (10, _worst("unavailable", 'service="database"', is_="== 1")),
+    (9, _worst("unavailable", 'service="registry"', is_="== 1")),
     (8, _worst("unavailable", 'service="kafka"', is_="== 1")),
     (7, _worst("breaker_open", is_="== 1")),
     (6, _worst("hold", 'reason="dead_letters_pending"', is_="== 1")),
@@ -62,9 +63,10 @@ STATE = _first(
     (1, _worst("state", 'state=~"starting|claiming|draining|paused"', is_="== 1")),
 )
 STATES = {
-    11: ("An instance starts again and again", RED),
-    10: ("An instance does not answer", RED),
-    9: ("The database takes no writes", RED),
+    12: ("An instance starts again and again", RED),
+    11: ("An instance does not answer", RED),
+    10: ("The database takes no writes", RED),
+    9: ("The schema registry does not give a schema", RED),
     8: ("Kafka does not answer", RED),
     7: ("Held: too many records are at fault", RED),
     6: ("Held: dead letters wait for their topic", RED),
@@ -287,7 +289,7 @@ def _wrong(made: Dashboard) -> Dashboard:
         .with_panel(
             timeline(
                 "Waited for",
-                "Which service is away, and why: a SQLSTATE (53100: no room on the disk), or `connection`.",
+                "Which service is away, and why: a code (53100: no room on the disk, 40403: no schema), or `connection`.",
                 f"max by (service, reason) ({name('unavailable')})",
                 "{{service}} {{reason}}",
                 {".*": RED},

@@ -128,6 +128,9 @@ def site(request: pytest.FixtureRequest, kafka: str, dsn: str, tmp_path: Path) -
         "dead_letter": {"max_ratio": 1},
         "admin": {"port": port, "token": TOKEN},
     }
+    registry = {"url": "http://127.0.0.1:1", "username": "me", "password": f"{CANARY}-registry"}  # where nobody is
+    if request.param == "fields":  # where keys are not looked at
+        written["key_format"] = {"type": "avro", "registry": registry}
     config.write_text(json.dumps(written | ({"transform": "shaping:shape"} if request.param == "transform" else {})))
     with psycopg.connect(dsn, autocommit=True) as server:
         for statement in tables(topic):

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import fastavro
@@ -27,6 +28,7 @@ from tests.faults.load import record
 from tests.faults.waiting import until
 from tests.services.postgres import Postgres, SmallDiskPostgres
 from tests.services.proxy import Proxy
+from tests.services.registry import FakeRegistry
 
 PARTITIONS = 2
 BATCH = 100  # records
@@ -245,13 +247,17 @@ def crashed(patient: Patient) -> None:
     patient.group.kill(member, "random")
 
 
-def unknown_schema(patient: Patient) -> None:
-    """Some records have a schema id that the configuration has no schema for: there is no registry to ask."""
+def registry_down(patient: Patient, registry: FakeRegistry) -> None:
+    """It stops, and then comes a schema that nobody has asked for yet."""
+    old, new = registry.register(_EVENT), registry.register(_EVENT | {"doc": "a new one"})
     body = io.BytesIO()
     fastavro.schemaless_writer(body, fastavro.parse_schema(_EVENT), {"partition": 0, "seq": 1, "id": 1})
-    known, unknown = (struct.pack(">bI", 0, number) + body.getvalue() for number in (1, 7))
+    known, unknown = (struct.pack(">bI", 0, number) + body.getvalue() for number in (old, new))
     patient.start()
-    patient.produce(0, values=[known, unknown, known, known] * BATCH)
+    patient.produce(0, values=[known] * BATCH)
+    until(lambda: patient.group.position() >= BATCH, f"{patient.group.name} writes")
+    registry.stop()
+    patient.produce(0, values=[known, unknown] * BATCH)
 
 
 def wrong_schema(patient: Patient) -> None:
@@ -276,29 +282,24 @@ class Failure:
     delay: float = 0
 
 
-def failures(schema: str) -> dict[str, Failure]:
-    """All of them but the broker's, by the names of the runbook. `schema`: the file of schema 1."""
+def failures(registry: FakeRegistry) -> dict[str, Failure]:
+    """All of them but the broker's, by the names of the runbook. `registry`: one that works."""
     letters: dict[str, Any] = {"dead_letter": {"max_pending": 20}}
     slow: dict[str, Any] = {"transform": "tests.operate.slow:transform"}
-    avro: dict[str, Any] = {"format": {"type": "avro", "schemas": {1: schema}}}
+    avro: dict[str, Any] = {"format": {"type": "avro", "registry": {"url": registry.url}}}
     poison: dict[str, Any] = {"dead_letter": {"max_consecutive": 10}}
     eager: dict[str, Any] = {"kafka": {"partition.assignment.strategy": "range"}}
     return {
-        "database down": Failure(database_down, "MicrobatchDatabaseUnavailable", 9),
+        "database down": Failure(database_down, "MicrobatchDatabaseUnavailable", 10),
         "database slow": Failure(database_slow, "MicrobatchDatabaseSlow", 3, delay=0.05),
-        "database full": Failure(database_full, "MicrobatchDatabaseFull", 9),
-        "registry down": Failure(unknown_schema, "MicrobatchDeadLetters", 2, avro),
+        "database full": Failure(database_full, "MicrobatchDatabaseFull", 10),
+        "registry down": Failure(partial(registry_down, registry=registry), "MicrobatchRegistryUnavailable", 9, avro),
         "DLQ down": Failure(letters_down, "MicrobatchDeadLettersBlock", 6, letters),
         "poison storm": Failure(poison_storm, "MicrobatchBreakerOpen", 7, poison),
         "stalled partition": Failure(partition_stalled, "MicrobatchPartitionStalled", 5),
         "lag growing": Failure(lag_growing, "MicrobatchLagGrowing", 3, slow),
         "rebalance storm": Failure(rebalance_storm, "MicrobatchRebalanceStorm", 4, eager),
-        "crash loop": Failure(crash_loop, "MicrobatchCrashLoop", 11),
-        "down": Failure(crashed, "MicrobatchDown", 10),
+        "crash loop": Failure(crash_loop, "MicrobatchCrashLoop", 12),
+        "down": Failure(crashed, "MicrobatchDown", 11),
         "wrong schema": Failure(wrong_schema, "MicrobatchDeadLetters", 2),
     }
-
-
-def encoded_schema() -> str:
-    """The schema of `unknown_schema`, as a file has it."""
-    return json.dumps(_EVENT)

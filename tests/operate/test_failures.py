@@ -19,10 +19,11 @@ from ruamel.yaml import YAML
 
 from tests.faults.group import Services
 from tests.faults.waiting import OverdueError, until
-from tests.operate.failures import Failure, Lab, Patient, encoded_schema, failures, lasting_ports, well
+from tests.operate.failures import Failure, Lab, Patient, failures, lasting_ports, well
 from tests.services.kafka import Kafka
 from tests.services.postgres import Postgres, SmallDiskPostgres
 from tests.services.prometheus import Prometheus, program
+from tests.services.registry import FakeRegistry
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ALERTS = DEPLOY / "prometheus" / "alerts.yml"
@@ -100,11 +101,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             raise
         pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("operate")
-    schema = folder / "event.avsc"
-    schema.write_text(encoded_schema())
+    registry = FakeRegistry()
+    registry.start()
     with ExitStack() as ends:
         broker, server = _services(folder, ends)
-        known = failures(str(schema))
+        ends.callback(registry.stop)
+        known = failures(registry)
         if not isinstance(server, SmallDiskPostgres):
             del known["database full"]  # this machine lets us have no disk to fill
         every = {"well": Failure(well, "MicrobatchDeadLetters", 2)} | known

@@ -48,7 +48,7 @@ def test_an_outage_that_changes_is_told_once() -> None:
 
 
 def test_the_registry_is_waited_for_whatever_the_topic_of_dead_letters_does() -> None:
-    """That dead letters are published tells nothing of it. A batch that meets the database has got over the registry."""
+    """That dead letters are published tells nothing of it. A batch that meets the database has passed the registry."""
     metrics = Metrics()
     telemetry = Telemetry(metrics)
     telemetry.unavailable("schema registry at http://x: HTTP 503", 1, 0.1)
