@@ -95,6 +95,8 @@ def _type(field: FieldInfo) -> str:
         return ", ".join(f"`{value}`" for value in get_args(only))
     if isinstance(only, EnumType):
         return ", ".join(f"`{value}`" for value in only)
+    if only in models_in(only):
+        return "mapping"
     if models_in(only) and origin is not dict:
         return "text or mapping"
     if float in kinds and not whole:

@@ -22,9 +22,12 @@ import msgspec
 from consumer.errors import ConfigError, DecodeError, FatalError, UnavailableError
 
 SECONDS = 5.0
+_ALL_SECONDS = 20.0  # of a schema with all that it refers to
+_MAX_RETRY_SECONDS = 300.0
 _MAX_BYTES = 4 << 20
 _MAX_REFERENCES = 100
 _CHUNK = 1 << 16
+_TOLD = 200  # characters
 _UNKNOWN = (40401, 40402, 40403)  # the registry's own words for: no such subject, version, schema
 _DENIED = (http.client.UNAUTHORIZED, http.client.FORBIDDEN)
 
@@ -73,15 +76,15 @@ class Registry:
         what = f"schema id {schema_id}"
         answer = self._schema(f"/schemas/ids/{schema_id}", what)
         found: dict[tuple[str, int], Any] = {}
-        self._follow(answer, found, what)
+        self._follow(answer, found, what, self._clock() + _ALL_SECONDS)
         return Registered(_parsed(answer, what), tuple(found.values()))
 
     def ask(self) -> None:
         """Find out whether it answers us. Raises UnavailableError, FatalError, UnknownIdError."""
         self._get("/schemas/types", "the list of types")
 
-    def _follow(self, answer: dict[str, Any], found: dict[tuple[str, int], Any], what: str) -> None:
-        """Collect what this refers to, deepest first."""
+    def _follow(self, answer: dict[str, Any], found: dict[tuple[str, int], Any], what: str, end: float) -> None:
+        """Collect what this refers to, deepest first, until `end`."""
         for reference in answer.get("references") or ():
             try:
                 key = str(reference["subject"]), int(reference["version"])
@@ -91,11 +94,14 @@ class Registry:
                 continue
             if len(found) == _MAX_REFERENCES:
                 raise DecodeError(f"{what} refers to more than {_MAX_REFERENCES} schemas")
+            if self._clock() > end:
+                raise self._unavailable(f"no more than {len(found)} references of {what} within {_ALL_SECONDS:g} s")
             found[key] = None  # a circle of references ends here
-            part = self._schema(f"/subjects/{urllib.parse.quote(key[0], safe='')}/versions/{key[1]}", what)
-            self._follow(part, found, what)
+            name = f"version {key[1]} of {key[0]}, which {what} refers to,"
+            part = self._schema(f"/subjects/{urllib.parse.quote(key[0], safe='')}/versions/{key[1]}", name)
+            self._follow(part, found, what, end)
             del found[key]
-            found[key] = _parsed(part, what)
+            found[key] = _parsed(part, name)
 
     def _schema(self, path: str, what: str) -> dict[str, Any]:
         answer = self._get(path, what)
@@ -145,7 +151,9 @@ class Registry:
         if 300 <= error.code < 400:
             return self._unavailable(f"HTTP {error.code}; put the address that it leads to into {self._setting}.url")
         after = error.headers.get("Retry-After", "")
-        return self._unavailable(f"HTTP {error.code}", float(after) if after.isdecimal() else None)
+        return self._unavailable(
+            f"HTTP {error.code}", min(float(after), _MAX_RETRY_SECONDS) if after.isdecimal() else None
+        )
 
     def _code(self, error: urllib.error.HTTPError) -> object:
         """What the registry itself says is wrong; None where something else has answered."""
@@ -185,4 +193,4 @@ def _parsed(answer: dict[str, Any], what: str) -> Any:
 def _told(error: Exception) -> str:
     cause = getattr(error, "reason", error)
     texts = (getattr(cause, "verify_message", ""), getattr(cause, "strerror", None), str(cause))
-    return next(filter(None, texts), type(cause).__name__)
+    return next(filter(None, texts), type(cause).__name__)[:_TOLD]

@@ -289,7 +289,7 @@ def _wrong(made: Dashboard) -> Dashboard:
         .with_panel(
             timeline(
                 "Waited for",
-                "Which service is away, and why: a code (53100: no room on the disk, 40403: no schema), or `connection`.",
+                "Which service is away, and why: a code (53100: no room on disk, 40403: no schema) or `connection`.",
                 f"max by (service, reason) ({name('unavailable')})",
                 "{{service}} {{reason}}",
                 {".*": RED},

@@ -128,7 +128,8 @@ def site(request: pytest.FixtureRequest, kafka: str, dsn: str, tmp_path: Path) -
         "dead_letter": {"max_ratio": 1},
         "admin": {"port": port, "token": TOKEN},
     }
-    registry = {"url": "http://127.0.0.1:1", "username": "me", "password": f"{CANARY}-registry"}  # where nobody is
+    registry = {"url": "http://127.0.0.1:1", "username": "me", "password": f"{CANARY}-registry"}  # nobody is there
+    registry |= {"unknown_id_after_ms": 0}
     if request.param == "fields":  # where keys are not looked at
         written["key_format"] = {"type": "avro", "registry": registry}
     config.write_text(json.dumps(written | ({"transform": "shaping:shape"} if request.param == "transform" else {})))

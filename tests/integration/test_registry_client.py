@@ -85,11 +85,13 @@ def test_an_answer_that_is_not_a_registrys_is_an_outage(
     assert error.value.retry_after is None
 
 
-@pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("Fri, 27 Nov 2026 09:00:00 GMT", None), ("-1", None)])
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("7", 7.0), ("9" * 400, 300.0), ("Fri, 27 Nov 2026 09:00:00 GMT", None), ("-1", None)]
+)
 def test_a_registry_that_is_busy_says_when_to_come_again(
     fake: FakeRegistry, header: str, seconds: float | None
 ) -> None:
-    """In seconds, or else the usual waits are kept."""
+    """In seconds, of which 300 are enough; or else the usual waits are kept."""
     fake.fault = 429, {"Retry-After": header}, ""
     with pytest.raises(UnavailableError, match="HTTP 429") as error:
         Registry(fake.url).schema(1)
@@ -158,7 +160,11 @@ def test_credentials_are_never_taken_elsewhere(fake: FakeRegistry) -> None:
         ('{"type": "record"}', {}, "schema id 1 of the schema registry cannot be read"),
         ("message A {}", {"schemaType": "PROTOBUF"}, "of the type PROTOBUF in the schema registry, and only AVRO"),
         ('"int"', {"references": [{"name": "x"}]}, "has a reference without subject and version"),
-        ('"int"', {"references": [{"subject": "x", "version": 1}]}, "schema id 1 is not known"),
+        (
+            '"int"',
+            {"references": [{"subject": "x", "version": 1}]},
+            "version 1 of x, which schema id 1 refers to, is not kn",
+        ),
     ],
 )
 def test_a_schema_that_cannot_be_used_makes_its_records_at_fault(

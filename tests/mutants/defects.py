@@ -34,6 +34,10 @@ _TRANSACTIONS = "tests/contract/test_postgres_transactions.py"
 _ACCOUNTING = "tests/property/test_accounting.py"
 _TOPIC = "consumer/deadletter/__init__.py"
 _GOAL, _JOBS = "tests/unit/test_goal.py", "tests/property/test_jobs.py"
+_REGISTRY = "consumer/decode/registry.py"
+_IDS = "consumer/decode/avro_ids.py"
+_UNIT_IDS = "tests/unit/decode/test_avro_ids.py"
+_CLIENT = "tests/integration/test_registry_client.py"
 
 _DAMAGE = "tests/property/test_vectors.py::test_damaged_payloads_are_left_to_the_rows"
 _ALIKE = "tests/contract/test_postgres_vectors.py::test_vectors_and_rows_end_alike"
@@ -248,9 +252,9 @@ DEFECTS = (
     ),
     Defect(
         "Avro: an unknown schema id is read with the first schema there is",
-        "consumer/decode/avro.py",
-        "        if schema_id not in self._schemas:\n",
-        "        schema_id = min(self._schemas)\n        if schema_id not in self._schemas:\n",
+        _IDS,
+        "self._schemas.get(number) or f",
+        "self._schemas.get(number) or self._schemas[min(self._schemas)] or f",
         "tests/unit/decode/test_avro.py::test_an_unknown_id_is_named",
     ),
     Defect(
@@ -728,5 +732,41 @@ where group_id = {group} order""",
         'f"{number}.".encode() + body',
         "tests/unit/notify/test_sending.py::test_id_time_and_body_are_all_signed",
         quick=True,
+    ),
+    Defect(
+        "an id that the registry does not know yet makes its records dead letters at once",
+        _IDS,
+        "now - since < self._unknown_after",
+        "now - since > self._unknown_after",
+        f"{_UNIT_IDS}::test_an_unknown_id_is_waited_for_and_then_its_records_are_at_fault",
+        quick=True,
+    ),
+    Defect(
+        "an outage of the registry is remembered as an answer about the id",
+        _IDS,
+        "except DecodeError as error:",
+        "except (DecodeError, UnavailableError) as error:",
+        f"{_UNIT_IDS}::test_an_outage_is_passed_on_and_nothing_is_remembered_of_it",
+    ),
+    Defect(
+        "unknown ids are waited for one after the other",
+        _IDS,
+        "                waiting.append(schema_id)\n",
+        "                waiting.append(schema_id)\n                break\n",
+        f"{_UNIT_IDS}::test_the_times_of_several_unknown_ids_run_together",
+    ),
+    Defect(
+        "any 404 is the registry's word about the id",
+        _REGISTRY,
+        "if self._code(error) in _UNKNOWN:",
+        "if self._code(error) not in (1,):",
+        f"{_CLIENT}::test_an_answer_that_is_not_a_registrys_is_an_outage",
+    ),
+    Defect(
+        "credentials follow a redirect",
+        _REGISTRY,
+        ", _NoRedirect)",
+        ")",
+        f"{_CLIENT}::test_credentials_are_never_taken_elsewhere",
     ),
 )

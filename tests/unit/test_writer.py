@@ -25,7 +25,11 @@ ID = Column("id", Kind.INTEGER, "bigint", nullable=False, minimum=0, maximum=999
 class NumberMapper:
     """A record holds a number: a row. `-` makes no row; anything else cannot be decoded."""
 
+    away = False
+
     def map(self, messages: Sequence[Message]) -> Mapped:
+        if self.away:
+            raise UnavailableError("schema registry: HTTP 503")
         rows, ordinals, failures = [], [], []
         for ordinal, message in enumerate(messages):
             value = message.value() or b""
@@ -105,6 +109,22 @@ def test_a_batch_and_its_offsets_are_one(database: MemoryDatabase) -> None:
     assert stored(database) == [1, 2, 3]
     assert (next_offset(database, A), next_offset(database, B)) == (2, 1)
     assert (written.records, written.letters) == ({"t": 3}, [])
+
+
+def test_what_mapping_waits_for_leaves_the_database_alone(database: MemoryDatabase) -> None:
+    """Nothing is begun, nothing of the try is remembered, and the same batch is written when it works."""
+    sink, mapper = LossySink(database, [Target("numbers")], "g", "me"), NumberMapper()
+    writer = Writer(sink, mapper, Breaker(0, 0.0))
+    writer.claim({key: Position(0, "c", "i") for key in (A, B)})
+    before, batch = dict(database.offsets), batch_of(b"1", b"2")
+    mapper.away = True
+    for _ in range(3):
+        with pytest.raises(UnavailableError, match="schema registry"):
+            writer.write(batch)
+    assert (database.offsets, batch.attempted, batch.prepared) == (before, False, None)
+    mapper.away = False
+    assert writer.write(batch).records == {"t": 2}
+    assert stored(database) == [1, 2]
 
 
 def test_records_that_make_no_row_move_the_offset_on(database: MemoryDatabase) -> None:
