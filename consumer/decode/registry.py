@@ -65,7 +65,15 @@ class Registry:
         except OSError as error:  # SSLError is one
             reason = f"holds no certificates in PEM: {error.strerror or type(error).__name__}"
             raise ConfigError(f"{setting}.ca", str(ca), reason) from None
-        self._opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _NoRedirect)
+        self._opener = urllib.request.OpenerDirector()  # without what follows redirects, and reads files
+        for handler in (
+            urllib.request.ProxyHandler(),
+            urllib.request.HTTPHandler(),
+            urllib.request.HTTPSHandler(context=context),
+            urllib.request.HTTPErrorProcessor(),
+            urllib.request.HTTPDefaultErrorHandler(),
+        ):
+            self._opener.add_handler(handler)
 
     def schema(self, schema_id: int) -> Registered:
         """The Avro schema of this id.
@@ -85,11 +93,11 @@ class Registry:
 
     def _follow(self, answer: dict[str, Any], found: dict[tuple[str, int], Any], what: str, end: float) -> None:
         """Collect what this refers to, deepest first, until `end`."""
-        for reference in answer.get("references") or ():
-            try:
-                key = str(reference["subject"]), int(reference["version"])
-            except (KeyError, TypeError, ValueError):
-                raise DecodeError(f"{what} has a reference without subject and version in the registry") from None
+        try:
+            keys = [(str(part["subject"]), int(part["version"])) for part in answer.get("references") or ()]
+        except (KeyError, TypeError, ValueError):
+            raise DecodeError(f"{what} has a reference without subject and version in the registry") from None
+        for key in keys:
             if key in found:
                 continue
             if len(found) == _MAX_REFERENCES:
@@ -165,13 +173,6 @@ class Registry:
 
     def _unavailable(self, reason: str, retry_after: float | None = None) -> UnavailableError:
         return UnavailableError(f"schema registry at {self._url}: {reason}", retry_after)
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Makes a redirect an error, as other answers that are no 200 are."""
-
-    def redirect_request(self, *_: Any) -> None:
-        """See HTTPRedirectHandler."""
 
 
 def authorization_of(username: str | None, password: str | None, token: str | None) -> str | None:

@@ -65,6 +65,7 @@ def test_values_are_resolved_to_the_readers_schema(fake: FakeRegistry) -> None:
         ((404, {}, HTML), "HTTP 404, though not about a schema; is format.registry.url right"),
         ((404, {}, '{"error_code": 404}'), "HTTP 404, though not about a schema"),
         ((302, {"Location": "http://127.0.0.1:1/"}, ""), "HTTP 302; put the address that it leads to"),
+        ((301, {"Location": "http://[x"}, ""), "HTTP 301; put the address"),
         ((200, {}, HTML), "the answer is not JSON; is format.registry.url right"),
         ((200, {}, "[" * 100_000), "the answer is not JSON"),
         ((200, {}, '{"id": 1}'), "the answer holds no schema; is format.registry.url right"),
@@ -159,6 +160,7 @@ def test_credentials_are_never_taken_elsewhere(fake: FakeRegistry) -> None:
         ('"nothing"', {}, "schema id 1 of the schema registry cannot be read: it does not define the type nothing"),
         ('{"type": "record"}', {}, "schema id 1 of the schema registry cannot be read"),
         ("message A {}", {"schemaType": "PROTOBUF"}, "of the type PROTOBUF in the schema registry, and only AVRO"),
+        ('"int"', {"references": 5}, "has a reference without subject and version"),
         ('"int"', {"references": [{"name": "x"}]}, "has a reference without subject and version"),
         (
             '"int"',

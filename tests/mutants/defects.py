@@ -765,8 +765,8 @@ where group_id = {group} order""",
     Defect(
         "credentials follow a redirect",
         _REGISTRY,
-        ", _NoRedirect)",
-        ")",
+        "            urllib.request.HTTPDefaultErrorHandler(),\n",
+        "            urllib.request.HTTPDefaultErrorHandler(),\n            urllib.request.HTTPRedirectHandler(),\n",
         f"{_CLIENT}::test_credentials_are_never_taken_elsewhere",
     ),
 )
