@@ -61,11 +61,13 @@ DEFECTS = (
         "            if letters and self._sink.transactional:\n"
         "                self._sink.letters.keep(letters)\n"
         "            batch.outcome = written = _written(batch, mapped, failures, letters, seconds)\n"
+        "            began = self._clock()\n"
         "            self._sink.commit(batch.next_offsets)\n",
         "            letters = self._letters(batch, failures)\n"
         "            if letters and self._sink.transactional:\n"
         "                self._sink.letters.keep(letters)\n"
         "            batch.outcome = written = _written(batch, mapped, failures, letters, seconds)\n"
+        "            began = self._clock()\n"
         "            self._sink.commit(batch.next_offsets)\n"
         "            self._judge(batch, failures, isolated.finished)\n",
         f"{_UNIT_WRITER}::test_too_many_bad_records_keep_nothing",
@@ -96,9 +98,11 @@ DEFECTS = (
         _WRITER,
         "                self._sink.letters.keep(letters)\n"
         "            batch.outcome = written = _written(batch, mapped, failures, letters, seconds)\n"
+        "            began = self._clock()\n"
         "            self._sink.commit(batch.next_offsets)\n",
         "                pass\n"
         "            batch.outcome = written = _written(batch, mapped, failures, letters, seconds)\n"
+        "            began = self._clock()\n"
         "            self._sink.commit(batch.next_offsets)\n"
         "            self._sink.begin({k: Fence(f.epoch, batch.next_offsets[k]) for k, f in fences.items()})\n"
         "            self._sink.letters.keep(letters)\n"
