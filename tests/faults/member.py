@@ -20,6 +20,8 @@ from consumer import logs
 from consumer.config import load
 from consumer.decode import avro
 from consumer.errors import TopicPartition
+from consumer.metrics import Metrics
+from consumer.notify import open_notifier
 from consumer.run import run_daemon
 from consumer.sinks import Claim, Fence, Isolated, Position
 from tests.faults.defects import DEFECTS, Around
@@ -137,8 +139,12 @@ def main() -> None:
     defect = DEFECTS[os.environ["DEFECT"]]
     trap_copy(orders)
     avro._FEWEST = 1  # batches are small here, and are to go the way of large ones
+    settings = load(Path(sys.argv[1]))
+    metrics = Metrics(str(settings.kafka["group.id"]))
+    open_notifier(settings, metrics, "member")
     run_daemon(
-        load(Path(sys.argv[1])),
+        settings,
+        metrics=metrics,
         on_progress=lambda _: orders.reach("before_kafka_commit"),
         wrap=lambda sink: Saboteur(defect(sink), orders),
     )

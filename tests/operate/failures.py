@@ -261,9 +261,9 @@ def registry_down(patient: Patient, registry: FakeRegistry) -> None:
 
 
 def wrong_schema(patient: Patient) -> None:
-    """Some producers have changed the type of a field."""
+    """Some producers have changed the type of a field, and added another that no column takes."""
     patient.start()
-    old = json.dumps({"partition": 0, "seq": 1, "id": 1}).encode()
+    old = json.dumps({"partition": 0, "seq": 1, "id": 1, "added": 1}).encode()
     new = json.dumps({"partition": 0, "seq": 1, "id": {"high": 0, "low": 1}}).encode()
     patient.produce(0, values=[old, new, old, old] * BATCH)
 
@@ -285,6 +285,7 @@ class Failure:
 def failures(registry: FakeRegistry) -> dict[str, Failure]:
     """All of them but the broker's, by the names of the runbook. `registry`: one that works."""
     letters: dict[str, Any] = {"dead_letter": {"max_pending": 20}}
+    told: dict[str, Any] = {"notify": [{"command": ["true"]}]}
     slow: dict[str, Any] = {"transform": "tests.operate.slow:transform"}
     avro: dict[str, Any] = {"format": {"type": "avro", "registry": {"url": registry.url}}}
     poison: dict[str, Any] = {"dead_letter": {"max_consecutive": 10}}
@@ -301,5 +302,5 @@ def failures(registry: FakeRegistry) -> dict[str, Failure]:
         "rebalance storm": Failure(rebalance_storm, "MicrobatchRebalanceStorm", 4, eager),
         "crash loop": Failure(crash_loop, "MicrobatchCrashLoop", 12),
         "down": Failure(crashed, "MicrobatchDown", 11),
-        "wrong schema": Failure(wrong_schema, "MicrobatchDeadLetters", 2),
+        "wrong schema": Failure(wrong_schema, "MicrobatchDeadLetters", 2, told),
     }
