@@ -28,7 +28,7 @@ demo: install ## watch 200,000 orders flow into a database: no service needed (A
 	@$(VENV)/bin/microbatch demo $(ARGS)
 
 test: install ## every test, against a real Kafka and a real PostgreSQL that it starts itself
-	$(VENV)/bin/pytest -n 2 --dist loadfile
+	$(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 faults: install ## kill, stop and join members under load, SCALE=10 times as often as `make test` does
 	MICROBATCH_FAULTS=$(SCALE) $(VENV)/bin/pytest tests/faults
