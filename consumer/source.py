@@ -21,6 +21,8 @@ from consumer.errors import ConfigError, FatalError, UnavailableError
 from consumer.errors import TopicPartition as Coordinates
 from consumer.record import Message
 
+# consume() keeps the interpreter's lock while it makes its records, and the writer waits for it several times a batch.
+_AT_ONCE = 500
 _CLOSE_SECONDS = 10.0
 _WAKE_SECONDS = 0.1
 DEFAULTS = {
@@ -170,7 +172,7 @@ class KafkaSource:
     def poll(self, records: int, timeout: float) -> list[Message]:
         """See Source.poll."""
         try:
-            messages: list[Any] = self._consumer.consume(records, timeout)
+            messages = self._consume(records, timeout)
         except KafkaException as error:
             hint = "Restart the daemon; if it happens again, look at the broker's log."
             raise FatalError(f"Kafka: {error.args[0].str()}", hint) from error
@@ -182,6 +184,15 @@ class KafkaSource:
             if (failure := message.error()) is not None:
                 self._judge(failure, message)
         return [message for message in messages if message.error() is None]
+
+    def _consume(self, records: int, timeout: float) -> list[Any]:
+        messages: list[Any] = self._consumer.consume(min(records, _AT_ONCE), timeout)
+        while messages and len(messages) % _AT_ONCE == 0 and len(messages) < records:
+            more = self._consumer.consume(min(records - len(messages), _AT_ONCE), 0)
+            if not more:
+                break
+            messages += more
+        return messages
 
     def start(self, positions: Mapping[Coordinates, int]) -> None:
         """See Source.start."""
