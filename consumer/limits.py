@@ -19,7 +19,7 @@ class Limits:
     shutdown_grace: float = 20.0
     revoke_wait: float = 10.0
     poll: float = 0.2
-    longest_delay: float = 5.0
+    longest_delay: float = 3.0
     give_up: float | None = None
 
 

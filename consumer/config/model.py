@@ -320,7 +320,7 @@ class RetrySettings(_Strict):
     """What is done while the database or Kafka is away."""
 
     max_delay_ms: Whole = Field(
-        default=5_000, ge=100, description="milliseconds: the longest wait between two tries; waits grow up to it"
+        default=3_000, ge=100, description="milliseconds: the longest wait between two tries; waits grow up to it"
     )
     give_up_after_ms: Whole | None = Field(
         default=None, ge=0, description="milliseconds after which the daemon stops with an error; default: never"
