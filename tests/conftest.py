@@ -31,7 +31,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if existing := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         yield existing
         return
-    broker = Kafka(tmp_path_factory.mktemp("kafka"))
+    broker = Kafka(tmp_path_factory.mktemp("kafka"), archives=True)
     broker.start()
     yield broker.bootstrap
     broker.stop()

@@ -87,10 +87,14 @@ def fetch(pom: Path, libs: Path) -> Path:
 
 
 class Kafka:
-    """One broker in `folder`; `bootstrap` is its address once `start` has returned."""
+    """One broker in `folder`; `bootstrap` is its address once `start` has returned.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    With `archives` it leaves a class-data archive when it stops, unless there is one: it halves later starts. That
+    takes seconds of a busy machine, so a broker that is stopped in the middle of a test has no business with it.
+    """
+
+    def __init__(self, folder: Path, *, archives: bool = False) -> None:
+        self._folder, self._archives = folder, archives
         self._topics: set[str] = set()
         self._dump = CACHE / f"{folder.name}-{os.getpid()}.jsa"
         port, controller = free_ports(2)
@@ -121,11 +125,16 @@ class Kafka:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """End the broker."""
+        """End the broker; one that does not end by itself within 20 s is killed, as by an init system."""
         self.process.terminate()
-        self.process.wait(30)
-        if self._dump.exists():
-            self._dump.replace(ARCHIVE)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(10)
+        else:
+            if self._dump.exists():
+                self._dump.replace(ARCHIVE)
 
     def kill(self) -> None:
         """End the broker with SIGKILL; `start` goes on with what it had."""
@@ -152,7 +161,6 @@ class Kafka:
         self._topics = set(admin.list_topics(timeout=10).topics)
 
     def _sharing(self) -> list[str]:
-        """A class-data archive halves the start; a broker that finds none leaves one when it stops."""
         if ARCHIVE.exists():
             return [f"-XX:SharedArchiveFile={ARCHIVE}"]
-        return [f"-XX:ArchiveClassesAtExit={self._dump}"]
+        return [f"-XX:ArchiveClassesAtExit={self._dump}"] if self._archives else []
