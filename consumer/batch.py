@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Protocol
 
-import numpy as np
-
+from consumer.course import Course, course_of
 from consumer.errors import TopicPartition
 from consumer.record import Message
 
@@ -47,9 +46,9 @@ class Batch:
     one after that.
     `name` is given by the writer, for logs and evidence; a part of a batch is given another one.
     `size` is bytes of values, `opened_at` monotonic seconds, `trigger` the bound that closed it. The writer keeps in
-    `prepared` what it made of the records; `attempted` says that a transaction with them may have been committed, and
-    `outcome` what that would have done; `written` is what was done. `skipped` counts records, by topic, that were found
-    to be committed already, `timeouts` the tries that took too long.
+    `prepared` what it made of the records, in `map_seconds`; `attempted` says that a transaction with them may have
+    been committed, and `outcome` what that would have done; `written` is what was done. `skipped` counts records, by
+    topic, that were found to be committed already, `timeouts` the tries that took too long.
     """
 
     messages: list[Message] = field(default_factory=list)
@@ -61,6 +60,7 @@ class Batch:
     trigger: str = ""
     attempted: bool = False
     prepared: Prepared | None = None
+    map_seconds: float = 0.0
     outcome: Any = None
     written: Any = None
     skipped: Counter[str] = field(default_factory=Counter)
@@ -107,12 +107,12 @@ class Batch:
     def _only(self, kept: Sequence[int]) -> Batch:
         """These records, without their starts; the trigger and the time stay those of the whole."""
         messages = [self.messages[index] for index in kept]
-        lasts = _lasts(messages) if messages else {}
+        course = course_of(messages)
         return Batch(
             messages,
-            next_offsets={key: message.offset() + 1 for key, message in lasts.items()},
-            lasts=lasts,
-            size=sum(map(len, messages)),
+            next_offsets={key: message.offset() + 1 for key, message in course.lasts.items()},
+            lasts=course.lasts,
+            size=course.size,
             opened_at=self.opened_at,
             trigger=self.trigger,
             prepared=self.prepared and self.prepared.only(kept),
@@ -157,14 +157,21 @@ class Collector:
 
     def add(self, messages: Sequence[Message], now: float) -> Counter[str]:
         """Take what one poll returned, at `now` (monotonic seconds). Returns how many were taken, by topic."""
-        taken = self._flowing(messages)
+        course = course_of(messages)
+        if not self._flows(course):
+            messages = list(self._forward(messages))
+            course = course_of(messages)
         counts: Counter[str] = Counter()
-        while taken:
-            count, trigger = self._fitting(taken)
-            part, taken = (taken, []) if count == len(taken) else (taken[:count], taken[count:])
-            counts += self._append(part, now)
+        while messages:
+            count, trigger = self._fitting(messages, course)
+            rest = messages[count:]
+            if rest:
+                messages = messages[:count]
+                course = course_of(messages)
+            counts += self._append(messages, course, now)
             if trigger:
                 self.close(trigger)
+            messages, course = rest, course_of(rest)
         return counts
 
     def take(self, now: float) -> Batch | None:
@@ -225,13 +232,10 @@ class Collector:
         oldest = self._closed[0] if self._closed else self._open
         return oldest.opened_at if oldest.messages else None
 
-    def _flowing(self, messages: Sequence[Message]) -> list[Message]:
-        if not messages:
-            return []
-        firsts, rising = _course(messages)
-        if rising and all(key in self._next and offset >= self._next[key] for key, offset in firsts.items()):
-            return list(messages)
-        return list(self._forward(messages))
+    def _flows(self, course: Course) -> bool:
+        """Whether all of it comes after what was read before."""
+        there = all(key in self._next and offset >= self._next[key] for key, offset in course.firsts.items())
+        return there and course.rising
 
     def _forward(self, messages: Sequence[Message]) -> Iterator[Message]:
         """Those that flow, without what was read of a partition before: never a step back, whatever the client does."""
@@ -242,11 +246,11 @@ class Collector:
                 ends[key] = offset + 1
                 yield message
 
-    def _fitting(self, messages: Sequence[Message]) -> tuple[int, str]:
+    def _fitting(self, messages: Sequence[Message], course: Course) -> tuple[int, str]:
         """How many of these the open batch takes, and the bound that closes it then ('' if none)."""
         count = min(len(messages), self._policy.max_records - len(self._open.messages))
         trigger = "records" if len(self._open.messages) + count == self._policy.max_records else ""
-        size = sum(map(len, messages[:count]))
+        size = course.size if count == len(messages) else sum(map(len, messages[:count]))
         self._average = size / count
         left = self._policy.max_bytes - self._open.size
         if size < left:
@@ -254,20 +258,19 @@ class Collector:
         fitting = bisect_left(list(accumulate(map(len, messages[:count]))), left + 1)
         return (fitting or int(not self._open.messages)), "bytes"
 
-    def _append(self, messages: list[Message], now: float) -> Counter[str]:
+    def _append(self, messages: Sequence[Message], course: Course, now: float) -> Counter[str]:
         if not messages:
             return Counter()
         batch = self._open
         if not batch.messages:
             batch.opened_at = now
-        lasts = _lasts(messages)
-        for key, message in lasts.items():
+        for key, message in course.lasts.items():
             batch.starts.setdefault(key, self._next[key])
             batch.next_offsets[key] = self._next[key] = message.offset() + 1
-        batch.lasts |= lasts
+        batch.lasts |= course.lasts
         batch.messages += messages
-        batch.size += sum(map(len, messages))
-        return _topics(messages, lasts)
+        batch.size += course.size
+        return _topics(messages, course.lasts)
 
 
 def _topics(messages: Sequence[Message], partitions: Collection[TopicPartition]) -> Counter[str]:
@@ -276,33 +279,3 @@ def _topics(messages: Sequence[Message], partitions: Collection[TopicPartition])
     if len(topics) == 1:
         return Counter({topics.pop(): len(messages)})
     return Counter(message.topic() for message in messages)
-
-
-def _course(messages: Sequence[Message]) -> tuple[dict[TopicPartition, int], bool]:
-    """The first offset of each partition, and whether offsets only rise; without a line of Python for each record."""
-    kind = type(messages[0])  # unbound methods of its class: a third of the time of a call by name
-    names = dict.fromkeys(map(kind.topic, messages))
-    numbers = {name: at << 32 for at, name in enumerate(names)}
-    partitions = np.fromiter(map(kind.partition, messages), np.int64, len(messages))
-    if len(names) > 1:
-        partitions += np.fromiter(map(numbers.__getitem__, map(kind.topic, messages)), np.int64, len(messages))
-    offsets = np.fromiter(map(kind.offset, messages), np.int64, len(messages))
-    order = np.argsort(partitions, kind="stable")
-    partitions, offsets = partitions[order], offsets[order]
-    begins = np.flatnonzero(np.diff(partitions, prepend=-1))
-    falls = np.diff(offsets, prepend=-1) <= 0
-    falls[begins] = False
-    topics = list(names)
-    firsts = zip(partitions[begins].tolist(), offsets[begins].tolist(), strict=True)
-    return {(topics[key >> 32], key & 0xFFFFFFFF): offset for key, offset in firsts}, not falls.any()
-
-
-def _lasts(messages: Sequence[Message]) -> dict[TopicPartition, Message]:
-    """The last record of each partition; without a line of Python for each record."""
-    kind = type(messages[0])  # unbound methods of its class: a third of the time of a call by name
-    topics = set(map(kind.topic, messages))
-    if len(topics) == 1:
-        topic = topics.pop()
-        lasts = dict(zip(map(kind.partition, messages), messages, strict=True))
-        return {(topic, partition): message for partition, message in lasts.items()}
-    return dict(zip(zip(map(kind.topic, messages), map(kind.partition, messages), strict=True), messages, strict=True))

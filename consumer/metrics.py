@@ -82,7 +82,7 @@ CATALOGUE: tuple[MetricSpec, ...] = (
         "stage_seconds",
         "histogram",
         ("stage",),
-        "Seconds of a batch by stage: map (with decoding), write; isolate and commit are parts of write.",
+        "Seconds of a batch by stage: map (with decoding), while another is written; write, with isolate and commit.",
         _SECONDS,
     ),
     MetricSpec("write_duration_seconds", "histogram", ("outcome",), "Seconds of one try to write or claim.", _SECONDS),

@@ -1,8 +1,8 @@
 """The loop; the only place that decides retry, hold or stop.
 
 The owner thread runs it: it polls, always, and hands closed batches to the writer's thread, one at a time. While batch
-k is written, batch k+1 is collected; when that is full too, partitions are paused. A blocked database therefore never
-costs the membership of the group.
+k is written, batch k+1 is mapped and batch k+2 collected; when that is full too, partitions are paused. A blocked
+database therefore never costs the membership of the group.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
+from consumer.ahead import Ahead
 from consumer.assignment import Assignment, Phase, gap, hint
 from consumer.backlog import Backlog, given_up
 from consumer.backoff import Backoff
@@ -32,6 +33,7 @@ from consumer.telemetry import Telemetry
 from consumer.writer import Published, Writer, Written
 
 _SHORT_POLL_SECONDS = 0.02
+_BESIDE = 1500  # records read at once while the writer is busy: that it has ended is to be noticed soon
 _PAUSE_AFTER_SECONDS = 1.0
 _LOOK_SECONDS = 1.0
 _IDENTITY_SECONDS = 10.0
@@ -92,6 +94,7 @@ class Pipeline:
         self._stop = threading.Event()
         self._job: _Job | None = None
         self._backlog = Backlog()
+        self._ahead = Ahead(writer.prepare)
         self._held = ""
         self._probe_at = 0.0
         self._resumed: deque[bool] = deque()  # from other threads: whether to accept
@@ -193,13 +196,14 @@ class Pipeline:
         self._steer(now)
         self._probe(now)
         self._dispatch(now)
+        self._map_ahead(now)
         self._tell()  # after the writer has its next job: it need not wait for this
         self._look(now)
-        if self._collector.waiting and (self._job or self._backlog or self._holds):
+        if self._collector.waiting and (self._job or self._backlog or self._ahead or self._holds):
             messages = self._wait(now)
         else:
             self._unblock()
-            messages = self._source.poll(self._collector.room, self._patience(now))
+            messages = self._source.poll(self._room, self._patience(now))
         taken = self._collector.add(self._wanted(messages), self._clock())
         self._telemetry.consumed(taken)
 
@@ -226,10 +230,15 @@ class Pipeline:
             self._release(paused)
             self._source.pause(paused)
 
+    @property
+    def _room(self) -> int:
+        room = self._collector.room
+        return min(room, _BESIDE) if self._job else room
+
     def _patience(self, now: float) -> float:
         """How long a poll may take: not beyond the open batch's time, and short while something waits for the writer:
         partitions for a claim, or enough records."""
-        if self._job and (not self._job.batch or self._collector.ready):
+        if self._ahead or (self._job and (not self._job.batch or self._collector.ready)):
             return _SHORT_POLL_SECONDS
         due = self._collector.wait(now)
         busy = self._job or self._holds or now < self._write_backoff.until
@@ -245,12 +254,17 @@ class Pipeline:
             if flowing:
                 self._source.pause(flowing)
                 self._paused |= flowing
-        if self._job:
-            wait([self._job.future], self._limits.poll)
+        if running := self._running():
+            wait(running, self._limits.poll, FIRST_COMPLETED)
         else:
             left = self._limits.poll if self._holds else self._write_backoff.until - now
             self._stop.wait(min(self._limits.poll, max(0.0, left)))
         return self._source.poll(1, 0)  # not 0 records: callbacks are served only where records could be
+
+    def _running(self) -> list[Future[Any]]:
+        """What other threads have in hand."""
+        job = [self._job.future] if self._job else []
+        return job + ([self._ahead.future] if self._ahead.busy and self._ahead.future else [])
 
     def _unblock(self) -> None:
         self._blocked_since = None
@@ -272,8 +286,19 @@ class Pipeline:
         elif batch := self._next(now):
             self._job = _Job(self._pool.submit(self._writer.write, batch), now, batch)
 
+    def _map_ahead(self, now: float) -> None:
+        """Have the next batch mapped while one is written, which must be mapped: records are, in their order."""
+        writing = self._job and self._job.batch and self._job.batch.prepared
+        if not writing or self._ahead or self._backlog or not (self._collector.waiting or self._collector.ready):
+            return
+        if batch := self._collector.take(now):
+            self._ahead.begin(batch)
+
     def _next(self, now: float) -> Batch | None:
-        batch = self._backlog.take() or self._collector.take(now) or self._rest()
+        batch = self._backlog.take()
+        if batch is None and self._ahead.busy:
+            return None
+        batch = batch or self._ahead.take() or self._collector.take(now) or self._rest()
         most = self._writer.breaker.most
         if batch is None or most is None or len(batch.messages) <= most:
             return batch
@@ -463,7 +488,8 @@ class Pipeline:
 
     def _release(self, partitions: Collection[TopicPartition]) -> None:
         """Give the unwritten records of these back: somebody reads them again."""
-        released = self._collector.drop(partitions) + self._backlog.release(partitions)
+        released = self._collector.drop(partitions) + self._ahead.release(partitions)
+        released += self._backlog.release(partitions)
         self._paused -= set(partitions)
         if self._job and self._job.batch:
             self._job.gone |= set(partitions)
@@ -498,7 +524,12 @@ class Pipeline:
         read = self._assignment.partitions(Phase.FLOWING) - self._paused
         ends = self._ends.look(read, assigned - read, now)
         self._telemetry.looked(
-            self._assignment, ends, self._written_to, self._paused, self._collector.opened_at, self._holds
+            self._assignment,
+            ends,
+            self._written_to,
+            self._paused,
+            self._ahead.opened_at or self._collector.opened_at,
+            self._holds,
         )
 
     def _identify(self, now: float) -> None:
@@ -538,9 +569,9 @@ class Pipeline:
             self._dispatch(now, claims=False)
             self._tell()
             self._look(now)
-            if self._job:
-                wait([self._job.future], self._limits.poll)
-            self._source.poll(1, 0 if self._job else _SHORT_POLL_SECONDS)
+            if running := self._running():
+                wait(running, self._limits.poll, FIRST_COMPLETED)
+            self._source.poll(1, 0 if running else _SHORT_POLL_SECONDS)
         self._release(self._assignment.partitions())
         self._commit(self._uncommitted)
 
@@ -549,5 +580,5 @@ class Pipeline:
         """Whether there is something to write yet, or to publish that is not refused."""
         if self._job:
             return not self._job.claimed
-        writable = (self._backlog or self._collector.waiting) and not self._holds
+        writable = (self._backlog or self._ahead or self._collector.waiting) and not self._holds
         return bool(writable or (self._publish_at is not None and not self._publish_backoff.failures))

@@ -162,6 +162,7 @@ class TableRows:
     several rows. `deletes[i]` says that row i deletes its key (only its key columns count); None: no row does.
     `known[i]`: what each value of column i is known to be, by whoever made it; None, or nothing: to be looked at.
     `vectors`: the same values by column, for sinks that write those; where they are, `rows` are made when asked for.
+    `prepared`: what the sink made of them before it was their turn.
     """
 
     table: str
@@ -171,6 +172,7 @@ class TableRows:
     deletes: list[bool] | None = None
     known: tuple[Column | None, ...] = ()
     vectors: tuple[Vector, ...] = ()
+    prepared: Any = None
 
     def only(self, places: Mapping[int, int]) -> TableRows:
         """The rows of these records, by ordinal, each with the ordinal given for it."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from consumer.table import Kind
 
 Array = NDArray[Any]
+_SMALL = 1 << 16
 Group = tuple[int, Array | slice]
 
 
@@ -66,7 +67,8 @@ def by_size(sizes: Array) -> list[Group]:
     first = int(sizes[0])
     if (sizes == first).all():
         return [(first, slice(None))] if first else []
-    order = np.argsort(sizes, kind="stable")
+    # Small numbers are sorted by their digits, several times as quickly.
+    order = np.argsort(sizes.astype(np.uint16) if sizes.max() < _SMALL else sizes, kind="stable")
     cuts = np.flatnonzero(np.diff(sizes[order])) + 1
     found = [(int(sizes[places[0]]), places) for places in np.split(order, cuts)]
     return [(size, places) for size, places in found if size]

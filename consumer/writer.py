@@ -1,7 +1,7 @@
 """Writes batches through a sink: bulk first; what the sink refuses is isolated and becomes dead letters.
 
-Runs in one thread, and knows the fences: what the database believes of each partition that is ours. Knows nothing of
-Kafka and decides nothing: an error other than a record's fault goes to the pipeline as it is.
+Runs in one thread, maps in another, and knows the fences: what the database believes of each partition that is ours.
+Knows nothing of Kafka and decides nothing: an error other than a record's fault goes to the pipeline as it is.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -92,15 +93,20 @@ class Writer:
         self._sink, self._mapper, self._outbox, self._clock = sink, mapper, outbox, clock
         self._keep_payload = keep_payload
         self._fences: dict[TopicPartition, Fence] = {}
+        self._mapping = ThreadPoolExecutor(1, "mapper")
         self._life, self._batches = uuid.uuid4().hex[:8], itertools.count(1)
         self.breaker = breaker
 
     def claim(self, starts: Mapping[TopicPartition, Position]) -> dict[TopicPartition, Claim]:
         """Take partitions over, as `Sink.claim` does. Raises UnavailableError, FatalError."""
         claims = self._sink.claim(starts)
-        self._mapper.forget(claims.keys())
+        self._mapping.submit(self._mapper.forget, claims.keys()).result()
         self._fences |= {key: Fence(claim.epoch, claim.position.next_offset) for key, claim in claims.items()}
         return claims
+
+    def prepare(self, batch: Batch) -> Future[None]:
+        """Map a batch while another is written; from any thread. What that raises, writing the batch raises again."""
+        return self._mapping.submit(self._map, batch)
 
     def write(self, batch: Batch) -> Written:
         """Write the batch: its rows, the dead letters of its records at fault, and its offsets, in one transaction.
@@ -140,7 +146,11 @@ class Writer:
         return Published(len(delivered), errors, self._outbox.in_flight, pending)
 
     def close(self) -> None:
-        """Give up what is on its way into the topics; it is published again by whoever owns its partition then."""
+        """Give up what is on its way into the topics; it is published again by whoever owns its partition then.
+
+        What is being mapped is waited for.
+        """
+        self._mapping.shutdown(cancel_futures=True)
         if self._outbox is not None:
             self._outbox.close()
 
@@ -166,17 +176,23 @@ class Writer:
         batch.name = batch.name or f"{self._life}-{next(self._batches)}"
         if batch.empty:
             return Written(batch, dict(batch.next_offsets), duplicates=batch.skipped)
-        began = self._clock()
         if batch.prepared is None:
-            batch.prepared = self._mapper.map(batch.messages) if batch.messages else Mapped([], [])
+            self.prepare(batch).result()
         mapped: Mapped = batch.prepared  # type: ignore[assignment]
-        done, seconds = self._clock(), {"map": 0.0}
-        seconds["map"] = done - began
+        began, seconds = self._clock(), {"map": batch.map_seconds}
         written = self._transact(batch, mapped, seconds)
-        written.seconds["write"] = self._clock() - done
+        written.seconds["write"] = self._clock() - began
         for key, offset in batch.next_offsets.items():
             self._fences[key] = Fence(self._fences[key].epoch, offset)
         return written
+
+    def _map(self, batch: Batch) -> None:
+        """In the one thread that maps: records in order, and a user's transform always in the same thread."""
+        if batch.prepared is None:
+            began = self._clock()
+            batch.prepared = mapped = self._mapper.map(batch.messages) if batch.messages else Mapped([], [])
+            self._sink.prepare(mapped.rows)
+            batch.map_seconds = self._clock() - began
 
     def _transact(self, batch: Batch, mapped: Mapped, seconds: dict[str, float]) -> Written:
         fences = self._fences_of(batch)
@@ -255,11 +271,10 @@ def _written(
     batch: Batch, mapped: Mapped, failures: Sequence[Failure], letters: list[DeadLetter], seconds: dict[str, float]
 ) -> Written:
     failed = {failure.ordinal for failure in failures}
-    with_rows = set[int]().union(*(table.ordinals for table in mapped.rows))
-    empty = len(batch.messages) - len(with_rows | failed)
-    filtered: Counter[str] = Counter()
-    if empty:
-        filtered.update(m.topic() for i, m in enumerate(batch.messages) if i not in with_rows and i not in failed)
+    every, filtered = range(len(batch.messages)), Counter[str]()
+    if all(table.ordinals != every for table in mapped.rows):
+        accounted = failed.union(*(table.ordinals for table in mapped.rows))
+        filtered.update(batch.messages[ordinal].topic() for ordinal in every if ordinal not in accounted)
     rows: Counter[str] = Counter()
     for table in mapped.rows:
         lost = sum(ordinal in failed for ordinal in table.ordinals) if failed else 0

@@ -185,6 +185,9 @@ class MemorySink:
                 raise FencedError(fenced)
             self._transaction = database.transaction = _Transaction(fences if self.transactional else {}, self._group)
 
+    def prepare(self, rows: Sequence[TableRows]) -> None:
+        """See Sink.prepare: there is nothing to do."""
+
     def apply(self, rows: Sequence[TableRows]) -> None:
         """See Sink.apply."""
         with self._connected():

@@ -26,6 +26,7 @@ class UnfitError(Exception):
 
 
 _PADDING = bytes(16)  # so that a number can be read as words wherever it begins
+_MORE = 0x80  # in each byte of a number but its last
 _HIGH = np.uint64(0x8080808080808080)
 _ONE, _SEVEN = np.uint64(1), np.uint64(7)
 # Groups of 7 bits are pushed together in pairs, the pairs in pairs, and those again: mask of what stays, of what moves,
@@ -141,6 +142,9 @@ def _step(part: Type) -> Step:
 
 def _varint(source: _Bytes, at: Array) -> tuple[Array, Array]:
     """Variable-length numbers, without zig-zag, and where each ends."""
+    first = source.octets[at]
+    if first.max(initial=0) < _MORE:
+        return first.astype(np.uint64), at + 1
     words = source.words[at]
     stops = ~words & _HIGH
     last = stops & (~stops + _ONE)  # the high bit of the byte that ends the number; 0: it has more than 8 bytes

@@ -1,7 +1,7 @@
 """Where rows go: the Sink protocol. Driver errors are translated in the sinks and nowhere else.
 
-One transaction is `begin`, `apply` (as often as needed), `commit`; or `rollback` at any point. All calls but
-`interrupt` come from one thread. After any UnavailableError the transaction is gone and the next call connects again.
+One transaction is `begin`, `apply` (as often as needed), `commit`; or `rollback` at any point. All calls but `prepare`
+and `interrupt` come from one thread. After any UnavailableError the transaction is gone; the next call connects again.
 """
 
 from __future__ import annotations
@@ -172,6 +172,12 @@ class Sink(Protocol):
 
         Raises FencedError with the partitions whose epoch or next offset differ (the transaction is over then),
         UnavailableError, FatalError.
+        """
+
+    def prepare(self, rows: Sequence[TableRows]) -> None:
+        """Do now what `apply` would have to do with these rows before it sends them; refuses nothing, may do nothing.
+
+        May be called from another thread, at any time.
         """
 
     def apply(self, rows: Sequence[TableRows]) -> None:

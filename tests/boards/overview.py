@@ -254,10 +254,10 @@ def _limit(made: Dashboard) -> Dashboard:
         .with_panel(
             lines(
                 "Saturation",
-                "How busy each instance's writer is: at 1 it cannot do more. Then see which stage takes the time.",
+                "How busy each instance's busiest stage is: at 1 it cannot do more. Then see which that is.",
                 "percentunit",
                 (
-                    "sum by (instance) (" + per_second("stage_seconds_sum", 'stage=~"map|write"') + ")",
+                    "max by (instance) (" + per_second("stage_seconds_sum", 'stage=~"map|write"') + ")",
                     "{{instance}}",
                 ),
                 limits=(Limit(0.8, ORANGE),),

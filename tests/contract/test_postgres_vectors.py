@@ -155,3 +155,42 @@ def test_a_refused_batch_of_vectors_is_isolated_by_its_rows(connection: Connecti
     sink.commit({})
     assert [failure.ordinal for failure in failures] == [7, 57, 107, 157]
     assert connection.execute("select count(*) from c").fetchall() == [(ENOUGH - 4,)]
+
+
+def test_what_is_encoded_ahead_is_what_would_be_sent(connection: Connection, sink: PostgresSink) -> None:
+    """Through a stage and without one, also where the number of staged rows before it is another than was thought."""
+    connection.execute(
+        "drop table if exists k, p; create table k (id int primary key, a text); create table p (like k)"
+    )
+    for first, then in ((["k", "p"], ["k", "p"]), (["k"], ["p", "k"]), (["k", "k"], ["k", "k"])):
+        ahead = [replace(keyed(ENOUGH, b"%d" % at), table=table) for at, table in enumerate(then)]
+        sink.begin({})
+        sink.apply([replace(keyed(ENOUGH, b"-"), table=table) for table in first])
+        sink.prepare(ahead)
+        sink.apply(ahead)
+        sink.commit({})
+        last = str(then.index("k") if then[0] != then[1] else 1)
+        assert connection.execute("select count(*), min(a), max(a) from k").fetchall() == [(50, last, last)]
+
+
+def test_what_was_encoded_for_a_table_that_has_changed_is_encoded_anew(
+    connection: Connection, sink: PostgresSink
+) -> None:
+    """Bytes for integer in a column that is bigint now would be refused, or be other numbers."""
+    connection.execute("drop table if exists w; create table w (id integer, a text)")
+    sink.begin({})
+    sink.describe("w")
+    sink.apply([replace(keyed(ENOUGH, b"x"), table="w")])
+    sink.commit({})
+    rows = replace(keyed(ENOUGH, b"y"), table="w")
+    sink.prepare([rows])
+    assert rows.prepared.data is not None
+    connection.execute("alter table w alter id type bigint")
+    sink.begin({})
+    sink.describe("w")
+    sink.apply([rows])
+    sink.commit({})
+    assert connection.execute("select a, count(*), min(id), max(id) from w group by a order by a").fetchall() == [
+        ("x", ENOUGH, 0, 49),
+        ("y", ENOUGH, 0, 49),
+    ]

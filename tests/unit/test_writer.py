@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Mapping, Sequence
 
 import pytest
@@ -119,12 +120,36 @@ def test_what_mapping_waits_for_leaves_the_database_alone(database: MemoryDataba
     before, batch = dict(database.offsets), batch_of(b"1", b"2")
     mapper.away = True
     for _ in range(3):
+        assert isinstance(writer.prepare(batch).exception(), UnavailableError)
         with pytest.raises(UnavailableError, match="schema registry"):
             writer.write(batch)
     assert (database.offsets, batch.attempted, batch.prepared) == (before, False, None)
     mapper.away = False
     assert writer.write(batch).records == {"t": 2}
     assert stored(database) == [1, 2]
+
+
+def test_what_is_mapped_ahead_is_not_mapped_again_and_always_in_one_thread(database: MemoryDatabase) -> None:
+    """A user's transform sees each record once, in order, and may keep what belongs to its thread."""
+    calls: list[tuple[int, list[int | None]]] = []
+
+    class Noting(NumberMapper):
+        def map(self, messages: Sequence[Message]) -> Mapped:
+            calls.append((threading.get_ident(), [message.offset() for message in messages]))
+            return super().map(messages)
+
+    writer = Writer(LossySink(database, [Target("numbers")], "g", "me"), Noting(), Breaker(0, 0.0))
+    writer.claim({key: Position(0, "c", "i") for key in (A, B)})
+    first, second = batch_of(b"1", b"2"), batch_of(b"3", first=2)
+    second.starts = {A: 2}
+    writer.prepare(first)
+    writer.prepare(second).result()
+    for batch in (first, second):
+        writer.write(batch)
+    writer.write(batch_of(b"4", first=3))
+    assert [offsets for _, offsets in calls] == [[0, 1], [2], [3]]
+    assert len({thread for thread, _ in calls} - {threading.get_ident()}) == 1
+    assert stored(database) == [1, 2, 3, 4]
 
 
 def test_records_that_make_no_row_move_the_offset_on(database: MemoryDatabase) -> None:

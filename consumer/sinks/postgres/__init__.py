@@ -101,6 +101,10 @@ class PostgresSink:
                 run(connection, "rollback")
                 self._tables.renew(connection)
 
+    def prepare(self, rows: Sequence[TableRows]) -> None:
+        """See Sink.prepare."""
+        self._tables.encode(rows)
+
     def apply(self, rows: Sequence[TableRows]) -> None:
         """See Sink.apply."""
         with self._translated() as connection:

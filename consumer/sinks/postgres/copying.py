@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -21,12 +22,32 @@ _NO_TEXT = re.compile("[\0\ud800-\udfff]").search
 _UNENCODABLE = (OverflowError, UnicodeEncodeError, struct.error, TypeError, ValueError, RecursionError)
 
 
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Rows as `plan.copy` takes them in one piece, under these numbers; `data` None: they go one by one."""
+
+    plan: Plan
+    numbers: Sequence[int]
+    data: memoryview | None
+
+    def fits(self, plan: Plan, numbers: Sequence[int]) -> bool:
+        """Whether it is what would be sent by this plan, under these numbers."""
+        return self.plan is plan and (not plan.stage or self.numbers == numbers)
+
+
+def prepare(plan: Plan, rows: TableRows, numbers: Sequence[int]) -> None:
+    """Encode the rows now, so that `copy` need not."""
+    whole = rows.vectors and rows.deletes is None
+    rows.prepared = Encoded(plan, numbers, encoded(plan, rows.vectors, numbers) if whole else None)
+
+
 def copy(connection: psycopg.Connection[Any], plan: Plan, rows: TableRows, numbers: Sequence[int]) -> None:
     """Send the rows, under these numbers where it is into a stage. Raises RejectedError, FatalError, psycopg.Error."""
-    ready = encoded(plan, rows.vectors, numbers) if rows.vectors and rows.deletes is None else None
-    if ready is not None:
+    if not (isinstance(rows.prepared, Encoded) and rows.prepared.fits(plan, numbers)):
+        prepare(plan, rows, numbers)
+    if rows.prepared.data is not None:
         with connection.cursor() as cursor, cursor.copy(plan.copy) as channel:
-            channel.write(ready)
+            channel.write(rows.prepared.data)
         return
     try:
         with connection.cursor() as cursor, cursor.copy(plan.copy) as channel:

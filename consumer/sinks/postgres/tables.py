@@ -17,7 +17,7 @@ from consumer.sinks import Isolated
 from consumer.sinks.postgres import catalogue
 from consumer.sinks.postgres.block import Staged, block, refusals
 from consumer.sinks.postgres.catalogue import Relation
-from consumer.sinks.postgres.copying import copy, unfit
+from consumer.sinks.postgres.copying import copy, prepare, unfit
 from consumer.sinks.postgres.isolate import Refusals, Tries, isolate
 from consumer.sinks.postgres.plan import Plan, plan, trial
 from consumer.sinks.postgres.sqlstate import Rules
@@ -26,6 +26,7 @@ from consumer.table import Column, Table, TableRows, Target
 
 Connection = psycopg.Connection[Any]
 Answer = tuple[list[tuple[Any, ...]], str | None]
+_Kind = tuple[str, tuple[str, ...], tuple[Column | None, ...], bool]
 _IMMEDIATE = "set constraints all immediate"
 
 
@@ -51,7 +52,7 @@ class Tables:
         self._order = {table: place for place, table in enumerate(self._targets)}
         self._rules, self._translation = rules, translation
         self._relations: dict[str, Relation] = {}
-        self._plans: dict[tuple[str, tuple[str, ...], tuple[Column | None, ...], bool], Plan] = {}
+        self._plans: dict[_Kind, Plan] = {}
         self._known: dict[str, Table] = {}  # as last asked for: what rows are made for
         self._applied = False  # something was written after the savepoint
         self._staged = 0  # rows of this transaction that went into stages
@@ -96,6 +97,14 @@ class Tables:
     def join(self) -> None:
         """Something else was written in the transaction."""
         self._applied = True
+
+    def encode(self, rows: Sequence[TableRows]) -> None:
+        """See Sink.prepare: only where the plan is known, for another thread has the connection."""
+        first = 0
+        for table_rows in self._in_order(rows):
+            if plan := self._plans.get(_kind_of(table_rows)):
+                prepare(plan, table_rows, range(first, first + len(table_rows.rows)))
+                first += len(table_rows.rows) if plan.stage else 0
 
     def apply(self, connection: Connection, rows: Sequence[TableRows]) -> None:
         """See Sink.apply."""
@@ -193,11 +202,10 @@ class Tables:
         return Staged(rows.table, found, first, width)
 
     def _plan(self, connection: Connection, rows: TableRows) -> Plan:
-        deletes = rows.deletes is not None and True in rows.deletes
-        key = rows.table, rows.columns, rows.known, deletes
+        key = _kind_of(rows)
         if key not in self._plans:
             relation = self._relations.get(rows.table) or self._meet(connection, rows.table)
-            self._plans[key] = plan(relation, self._targets.get(rows.table, Target(rows.table)), rows, deletes)
+            self._plans[key] = plan(relation, self._targets.get(rows.table, Target(rows.table)), rows, key[-1])
         return self._plans[key]
 
     def _meet(self, connection: Connection, table: str) -> Relation:
@@ -263,3 +271,8 @@ class Tables:
             if before and now and before.kind is not now.kind:
                 message = f"PostgreSQL: column {name} of table {table} was {before.type_name}, and is {now.type_name}"
                 raise FatalError(message, "Start again, so that rows are made for the table as it is now.")
+
+
+def _kind_of(rows: TableRows) -> _Kind:
+    """What all rows of one plan have in common."""
+    return rows.table, rows.columns, rows.known, rows.deletes is not None and True in rows.deletes

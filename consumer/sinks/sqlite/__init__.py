@@ -107,6 +107,9 @@ class SqliteSink:
             self.rollback()
             raise FencedError(fenced)
 
+    def prepare(self, rows: Sequence[TableRows]) -> None:
+        """See Sink.prepare: there is nothing to do."""
+
     def apply(self, rows: Sequence[TableRows]) -> None:
         """See Sink.apply."""
         with self._joined() as connection:
