@@ -79,7 +79,7 @@ STATES = {
 }
 BOTTLENECK = _first(
     (4, f"max({_LAG_SECONDS}) < 10"),
-    (3, f"({_WRITE} + {_MAP} < 0.8)"),
+    (3, f"({_WRITE} < 0.8 and {_MAP} < 0.8)"),
     (2, f"({_MAP} > {_WRITE})"),
     (1, f"{_WRITE} >= {_MAP}"),
 )
