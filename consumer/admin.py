@@ -23,34 +23,20 @@ from urllib.parse import parse_qsl, urlsplit
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
-from waitress.server import TcpWSGIServer  # type: ignore[import-untyped]
-from waitress.wasyncore import close_all  # type: ignore[import-untyped]
 
 from consumer.errors import ConfigError
 from consumer.health import Health
+from consumer.port import PortServer
 
 CONTROL_HEADER = "X-Microbatch-Control"
-_CONNECTIONS = 200
 _PLAIN, _JSON, _HTML = "text/plain; charset=utf-8", "application/json", "text/html; charset=utf-8"
 _PARTS = re.compile(r"<(style|script)>(.*?)</\1>", re.DOTALL)
 Respond = Callable[[str, list[tuple[str, str]]], Any]
 Command = Callable[[Sequence[tuple[str, str]]], str]
 
 
-class _Server(TcpWSGIServer):  # type: ignore[misc]
-    """One more connection than there is room for ends the oldest that asks for nothing, so that probes get through."""
-
-    def handle_accept(self) -> None:
-        """See wasyncore.dispatcher."""
-        if len(self.active_channels) >= _CONNECTIONS:
-            idle = (channel for channel in list(self.active_channels.values()) if not channel.requests)
-            if oldest := min(idle, key=lambda channel: channel.creation_time, default=None):
-                oldest.handle_close()
-        super().handle_accept()
-
-
 class AdminServer:
-    """Serves in threads of its own; slow, large or many requests cost the daemon nothing but these threads.
+    """Serves in a thread of its own; slow, large or many requests cost the daemon next to nothing, see consumer.port.
 
     `documents` answer with what JSON can hold, by path; `commands` are given the pairs of the query, and answer with a
     sentence or raise ConfigError. `token` is what both ask for; empty: there is none. Raises ConfigError when the
@@ -72,44 +58,20 @@ class AdminServer:
         self._local = _is_loopback(f"[{host}]" if ":" in host else host)
         self._page, self._policy = _page()
         logging.getLogger("waitress").setLevel(logging.ERROR)
-        self._channels: dict[int, Any] = {}
-        listening = _listening(host, port)
-        self._server = _Server(
-            self._answer,
-            self._channels,
-            _sock=listening,
-            bind_socket=False,
-            sockinfo=(listening.family, listening.type, listening.proto, listening.getsockname()),
-            threads=4,
-            connection_limit=_CONNECTIONS + 50,
-            channel_timeout=10,
-            cleanup_interval=5,
-            max_request_header_size=8192,
-            max_request_body_size=1024,
-            asyncore_use_poll=True,  # select ends at descriptor 1,024
-            ident=None,
-            clear_untrusted_proxy_headers=True,
-        )
+        self._rendered: dict[str, bytes] = {}
+        self._server = PortServer(self._answer, _listening(host, port), self._rendered.clear)
         self.port = int(self._server.effective_port)
-        self._thread = threading.Thread(target=self._serve, name="admin", daemon=True)
+        self._thread = threading.Thread(target=self._server.run, name="admin", daemon=True)
 
     def start(self) -> None:
         """Serve from now on."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Close every connection, and end the threads."""
-        self._server.pull_trigger()
-        close_all(self._channels, ignore_all=True)
+        """Close every connection, and end the thread."""
+        self._server.stop()
         self._thread.join(5)
-        self._server.task_dispatcher.shutdown()
-
-    def _serve(self) -> None:
-        try:
-            self._server.run()
-        except OSError:
-            # `stop` closes the socket under the loop.
-            return
+        self._server.disconnect()
 
     def _answer(self, environ: dict[str, Any], respond: Respond) -> Iterable[bytes]:
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
@@ -123,7 +85,7 @@ class AdminServer:
             return self._document(path, environ, respond)
         if path == "/metrics":
             encode, kind = choose_encoder(environ.get("HTTP_ACCEPT", ""))
-            return _body(respond, "200 OK", kind, encode(self._registry))
+            return _body(respond, "200 OK", kind, self._once(f"{path} {kind}", lambda: encode(self._registry)))
         if path in ("/livez", "/readyz"):
             health = self._health()
             well = health.alive if path == "/livez" else health.ready
@@ -136,7 +98,14 @@ class AdminServer:
             return _unauthorized(respond)
         if self._local and not self._token and not _is_loopback(environ.get("HTTP_HOST", "")):
             return _text(respond, "403 Forbidden", "only by the name of this machine itself, such as localhost")
-        return _body(respond, "200 OK", _JSON, json.dumps(self._documents[path]()).encode())
+        document = self._once(path, lambda: json.dumps(self._documents[path]()).encode())
+        return _body(respond, "200 OK", _JSON, document)
+
+    def _once(self, name: str, render: Callable[[], bytes]) -> bytes:
+        """The same for all who ask in one turn of the server: made after each of them came, and after each command."""
+        if name not in self._rendered:
+            self._rendered[name] = render()
+        return self._rendered[name]
 
     def _command(self, path: str, environ: dict[str, Any], respond: Respond) -> Iterable[bytes]:
         host, origin = environ.get("HTTP_HOST", ""), environ.get("HTTP_ORIGIN")
@@ -151,6 +120,7 @@ class AdminServer:
                 respond, "403 Forbidden", "only on loopback: set admin.token, or admin.host to 127.0.0.1 and ask there"
             )
         try:
+            self._rendered.clear()
             answer = self._commands[path](_pairs(environ.get("QUERY_STRING", "")))
         except ConfigError as error:
             return _text(respond, "400 Bad Request", str(error))

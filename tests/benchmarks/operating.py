@@ -1,6 +1,7 @@
 """`python -m tests.benchmarks.operating`: what it costs to be looked at and attacked, and how soon it reacts.
 
-Whoever looks or attacks does so from the same machine, and takes its share of the cores. See `--help`.
+Whoever looks or attacks does so from the same machine, and takes its share of the cores. What that share is shows where
+the same attack goes to another daemon, which has nothing else to do. See `--help`.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -113,17 +115,24 @@ class Attacker:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A daemon with these settings of `admin`, and whom it is visited by each second; `turns`: how often, by run."""
+    """A daemon with these settings of `admin`, and whom it is visited by each second; `turns`: how often, by run.
+
+    `elsewhere`: the visits are another daemon's, on the same machine.
+    """
 
     admin: dict[str, Any]
     visitor: Callable[[], Visitor] | None = None
+    elsewhere: bool = False
     turns: list[int] = field(default_factory=list)
 
     def run(self, lab: Lab) -> Measured:
         """The whole topic into PostgreSQL."""
         if self.visitor is None:
             return daemon.into_postgres(lab, _FORM, admin=self.admin)
-        return daemon.into_postgres(lab, _FORM, admin=self.admin, beside=self._visited)
+        if not self.elsewhere:
+            return daemon.into_postgres(lab, _FORM, admin=self.admin, beside=self._visited)
+        with _idle(lab, self.admin) as other:
+            return daemon.into_postgres(lab, _FORM, admin=self.admin, beside=lambda _: self._visited(other))
 
     @contextmanager
     def _visited(self, running: Daemon) -> Iterator[None]:
@@ -151,17 +160,32 @@ CANDIDATES = {
     "without admin port": Candidate({"enabled": False}),
     "watched": Candidate({}, Watcher),
     "left alone": Candidate({"token": _TOKEN}),
+    "another attacked": Candidate({"token": _TOKEN}, Attacker, elsewhere=True),
     "attacked": Candidate({"token": _TOKEN}, Attacker),
 }
 _COSTS = (
     ("a scrape and the status page each second / without admin port", "watched", "without admin port", 0.98),
-    ("admin port attacked / left alone", "attacked", "left alone", 0.97),
+    ("admin port attacked / that of another daemon beside it", "attacked", "another attacked", 0.97),
 )
 RATIOS = (
     *(Ratio(text, over, under, goal) for text, over, under, goal in _COSTS),
+    Ratio("admin port attacked / left alone", "attacked", "left alone"),
     *(Ratio(f"{text}, by processor time", over, under, None, "efficiency") for text, over, under, _ in _COSTS),
 )
 NOTES = ("Where others are at work as well, go by processor time: what the same records took of it.",)
+
+
+@contextmanager
+def _idle(lab: Lab, admin: dict[str, Any]) -> Iterator[Daemon]:
+    """A daemon that is ready, and for which nothing comes."""
+    topic, path = f"bench-{lab.new_group()}", lab.folder / "idle.db"
+    lab.create(topic, PARTITIONS)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(orders.TABLE.replace("create table orders", "create table if not exists orders"))
+    config = daemon.configuration(lab, topic, f"sqlite:///{path}", admin=admin)
+    with daemon.running(lab, config, "idle") as running:
+        until(lambda: running.assigned() == PARTITIONS, "the other daemon is ready")
+        yield running
 
 
 @contextmanager

@@ -8,7 +8,9 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -17,6 +19,7 @@ from consumer.admin import CONTROL_HEADER, AdminServer
 from consumer.errors import ConfigError
 from consumer.health import Health
 from consumer.metrics import Metrics
+from tests.faults.waiting import until
 
 STATES = {"health": Health(True, True, "records are written as they come")}
 ASKED: list[list[tuple[str, str]]] = []
@@ -33,13 +36,16 @@ def told(asked: Sequence[tuple[str, str]]) -> str:
     return "done"
 
 
-def listening(host: str, port: int = 0, token: str = "") -> AdminServer:
+DOCUMENTS = {"/status": lambda: {"state": "running"}, "/history": lambda: [1, 2]}
+
+
+def listening(
+    host: str, port: int = 0, token: str = "", documents: Mapping[str, Callable[[], Any]] = DOCUMENTS
+) -> AdminServer:
     metrics = Metrics()
     metrics.count("records_consumed", 5, topic="t")
-    documents = {"/status": lambda: {"state": "running"}, "/history": lambda: [1, 2]}
-    return AdminServer(
-        host, port, metrics.registry, lambda: STATES["health"], documents, {"/resume": told, "/set": told}, token
-    )
+    commands = {"/resume": told, "/set": told}
+    return AdminServer(host, port, metrics.registry, lambda: STATES["health"], documents, commands, token)
 
 
 @pytest.fixture
@@ -235,7 +241,7 @@ def test_a_thousand_connections_that_say_little_keep_nobody_out(server: AdminSer
         assert ask(server, "/metrics")[0] == 200
         assert time.monotonic() - began < 1
         assert threading.active_count() <= threads
-        assert len(server._channels) < 260
+        assert server._server.connections <= 250
     finally:
         for connection in slow:
             connection.close()
@@ -254,6 +260,104 @@ def test_who_asks_and_never_reads_keeps_nobody_out(server: AdminServer) -> None:
     finally:
         for connection in hanging:
             connection.close()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a second of patience with those that say or read nothing."""
+    monkeypatch.setattr("consumer.port._PATIENCE_SECONDS", 0.5)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("said", [b"", b"GET /livez HTTP/1.1\r\nX: "], ids=["nothing", "too little"])
+def test_who_does_not_ask_in_time_is_told_so(server: AdminServer, said: bytes) -> None:
+    """A byte now and then does not help."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(said)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 408 ")
+        assert connection.recv(4096) == b""
+
+
+def test_who_must_go_for_others_is_told_to_come_again(server: AdminServer) -> None:
+    """The first that came, when one more than 200 has not asked for anything."""
+    with ExitStack() as ends:
+        waiting = [
+            ends.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10)) for _ in range(201)
+        ]
+        told = waiting[0].recv(4096)
+    assert told.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: 1\r\n" in told
+
+
+@pytest.mark.usefixtures("impatient")
+def test_who_asks_again_and_again_and_reads_nothing_is_cut_off() -> None:
+    """No more of it is made than the one answer that has not been read."""
+    made: list[str] = []
+
+    def large() -> str:
+        made.append("x" * 20_000_000)  # more than the system takes
+        return made[-1]
+
+    server = listening("127.0.0.1", documents={"/status": large})
+    server.start()
+    try:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+            connection.sendall(b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20)
+            until(lambda: len(made) == 1, "it is asked")
+            until(lambda: server._server.connections == 0, "it is cut off")
+        assert len(made) == 1
+    finally:
+        server.stop()
+
+
+def test_those_who_ask_at_the_same_time_are_given_the_same() -> None:
+    """It is made once for all that have come."""
+    made: list[int] = []
+
+    def numbered() -> int:
+        made.append(len(made))
+        return made[-1]
+
+    server = listening("127.0.0.1", documents={"/status": numbered})
+    with ExitStack() as ends:
+        connections = [
+            ends.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10)) for _ in range(20)
+        ]
+        for connection in connections:
+            connection.sendall(b"GET /status HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        server.start()
+        ends.callback(server.stop)
+        answers = {b"".join(iter(lambda: connection.recv(4096), b""))[-1:] for connection in connections}  # noqa: B023
+    assert answers == {b"0"}
+
+
+def test_a_flood_of_requests_gets_a_small_share_of_a_core_and_probes_an_answer(server: AdminServer) -> None:
+    """All that it can: 5 %, and a tenth of a second."""
+    ended = threading.Event()
+
+    def flood() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        with closing(connection), suppress(OSError, http.client.HTTPException):
+            while not ended.is_set():
+                connection.request("GET", "/metrics")
+                connection.getresponse().read()
+
+    threads = [threading.Thread(target=flood) for _ in range(30)]
+    clock = time.pthread_getcpuclockid(server._thread.ident or 0)
+    began, before = time.monotonic(), time.clock_gettime(clock)
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(5):
+            asked = time.monotonic()
+            assert ask(server, "/livez")[0] in (200, 503)
+            assert time.monotonic() - asked < 4
+            time.sleep(0.2)
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert time.clock_gettime(clock) - before < 0.05 * (time.monotonic() - began) + 0.15
 
 
 def test_a_port_in_use_is_said(server: AdminServer) -> None:
