@@ -38,6 +38,7 @@ _REGISTRY = "consumer/decode/registry.py"
 _IDS = "consumer/decode/avro_ids.py"
 _UNIT_IDS = "tests/unit/decode/test_avro_ids.py"
 _CLIENT = "tests/integration/test_registry_client.py"
+_PORT, _ADMIN = "consumer/port.py", "tests/integration/test_admin.py"
 
 _DAMAGE = "tests/property/test_vectors.py::test_damaged_payloads_are_left_to_the_rows"
 _ALIKE = "tests/contract/test_postgres_vectors.py::test_vectors_and_rows_end_alike"
@@ -787,5 +788,19 @@ where group_id = {group} order""",
         "            urllib.request.HTTPDefaultErrorHandler(),\n",
         "            urllib.request.HTTPDefaultErrorHandler(),\n            urllib.request.HTTPRedirectHandler(),\n",
         f"{_CLIENT}::test_credentials_are_never_taken_elsewhere",
+    ),
+    Defect(
+        "the admin port takes what it can of the processor",
+        _PORT,
+        "max(_REST_SECONDS, -self._left / _SHARE)",
+        "_REST_SECONDS",
+        f"{_ADMIN}::test_a_flood_of_requests_gets_a_small_share_of_a_core_and_probes_an_answer",
+    ),
+    Defect(
+        "who asks the admin port without reading is answered without end",
+        _PORT,
+        "if channel.total_outbufs_len:",
+        "if False:",
+        f"{_ADMIN}::test_who_asks_again_and_again_and_reads_nothing_is_cut_off",
     ),
 )
