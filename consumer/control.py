@@ -62,6 +62,8 @@ def status(settings: Settings) -> dict[str, Any]:
 def lines(status: dict[str, Any]) -> Iterator[str]:
     """A status for people."""
     yield f"{status['state']}: {status['reason']}"
+    if job := status.get("job"):
+        yield f"job: {_way(job)}"
     records = status.get("records", {})
     yield "records: " + ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in records.items())
     yield f"dead letters pending: {status.get('dead_letters_pending', 0):,}"
@@ -89,6 +91,13 @@ def _targets(settings: Settings, targets: Sequence[str]) -> list[tuple[str, str]
 def _command(settings: Settings, path: str, asked: Mapping[str, str] | Sequence[tuple[str, str]]) -> str:
     query = urlencode(asked)
     return _ask(settings, "POST", f"{path}?{query}" if query else path, {CONTROL_HEADER: "1"}).strip()
+
+
+def _way(job: Mapping[str, Any]) -> str:
+    way = f"{job['percent']} %, {job['done']:,} of {job['total']:,} offsets"
+    if job["eta_seconds"] is None:
+        return way
+    return f"{way}, {job['per_second']:,.0f}/s, {job['eta_seconds']:,.0f} s left"
 
 
 def _known(offset: int | None) -> str:

@@ -68,6 +68,10 @@ class Observer:
     def resumed(self) -> None:
         """Nothing does any longer."""
 
+    def job(self) -> dict[str, Any] | None:
+        """How far it is, as JSON can hold it; None where it has no end. Asked from any thread."""
+        return None
+
 
 class Telemetry:
     """Told by the pipeline, in its thread; `health` may be asked from any. `clock` as the pipeline's."""
@@ -115,8 +119,8 @@ class Telemetry:
             return Health(True, self._state in ("running", "paused"), self._reason)
 
     def status(self) -> dict[str, Any]:
-        """How it stands, as JSON can hold it: what it does and why, the partitions, dead letters by kind with the
-        coordinates of the last one, the latest events. Never row values, never secrets."""
+        """How it stands, as JSON can hold it: what it does and why, how far a job is, the partitions, dead letters
+        by kind with the coordinates of the last one, the latest events. Never row values, never secrets."""
         health = self.health()
         names = ("consumed", "written", "filtered", "dead_lettered", "duplicate", "released")
         with self._lock:
@@ -127,6 +131,7 @@ class Telemetry:
                 "ready": health.ready,
                 "started_at": round(self._started_at, 3),
                 "progress": self._history[-1] if self._history else None,
+                "job": self._observer.job(),
                 "records": {name: int(self._metrics.total(f"records_{name}")) for name in names}
                 | {"in_flight": int(self._metrics.total("records_in_flight"))},
                 "retries": int(self._metrics.total("write_retries")),

@@ -76,6 +76,7 @@ class Recorder(Observer):
         self._show: Show | None = None
         self._step, self._done = 0, -1
         self._first: tuple[float, int] | None = None  # when it had begun to move, and how far it was then
+        self._standing: dict[str, Any] | None = None
         self._holds = ""
         self._bytes = 0
         self._second, self._in_second, self._peak = 0, 0, 0
@@ -85,6 +86,7 @@ class Recorder(Observer):
     def aimed(self, goal: Goal, show: Show | None = None) -> None:
         """It is a job, and this is where it ends; `show` gets its progress, in offsets."""
         self._goal, self._show = goal, show
+        self._standing = self._progress()
         done, total = goal.progress
         tell(Event.JOB_BEGINS, partitions=len(goal.targets), offsets=total)
         if self._show:
@@ -104,8 +106,10 @@ class Recorder(Observer):
     def looked(self) -> None:
         """See Observer.looked."""
         self._advance()
-        now = self._clock()
-        if not self._goal.endless and now - self._moved_at >= _QUIET_SECONDS:
+        if self._goal.endless:
+            return
+        self._standing, now = self._progress(), self._clock()
+        if now - self._moved_at >= _QUIET_SECONDS:
             self._moved_at = now
             left = {f"{topic}/{number}": self._way((topic, number)) for topic, number in self._goal.left[:_NAMED]}
             tell(Event.JOB_WAITS, reason=self._holds or "nothing was committed for 30 s", left=left)
@@ -119,6 +123,10 @@ class Recorder(Observer):
         """See Observer.resumed."""
         self._holds = ""
         self.event("resumed")
+
+    def job(self) -> dict[str, Any] | None:
+        """See Observer.job: as of a second ago."""
+        return self._standing
 
     def event(self, name: str, **about: Any) -> None:
         """Tell that this has happened, with how the run stands."""

@@ -7,6 +7,7 @@ import json
 import signal
 import sqlite3
 import threading
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from consumer.runs.history import History
 from consumer.runs.report import Report
 from tests.command import ended, microbatch, start
 from tests.faults.waiting import until
+from tests.services.kafka import free_ports
 
 
 @dataclass
@@ -188,12 +190,16 @@ def test_the_end_of_a_transaction_is_an_end(site: Site) -> None:
 
 
 def test_told_to_stop_it_is_not_done(site: Site) -> None:
-    """Exit 1, status stopped; what was read is written, and the next run does the rest."""
+    """Exit 1, status stopped; what was read is written, the next run does the rest; /status tells how far it is."""
     site.produce(0, 30_000)
     config = site.config("")
-    config.write_text(config.read_text().replace("max_records: 500", "max_records: 20"))
+    (port,) = free_ports(1)
+    text = config.read_text().replace("max_records: 500", "max_records: 20")
+    config.write_text(text.replace("admin: {enabled: false}", f"admin: {{port: {port}}}"))
     process = start("run", config, "--until-end", "--report", site.folder / "report.json")
     until(lambda: len(site.ids()) > 0, "it writes")
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=10) as answer:
+        assert json.load(answer)["job"]["total"] == 30_000
     process.send_signal(signal.SIGTERM)
     done = ended(process)
     report = report_of(site)

@@ -47,6 +47,7 @@ def status(**other: Any) -> dict[str, Any]:
         "alive": True,
         "ready": True,
         "started_at": 1000.0,
+        "job": {"done": 470, "total": 1000, "percent": 47, "per_second": 10.0, "eta_seconds": 53.0},
         "progress": {"at": time.time(), "handled": 500_000, "lag": 2016},
         "records": dict.fromkeys(("consumed", "written", "filtered", "dead_lettered", "duplicate", "released"), 1234567)
         | {"in_flight": 42},
@@ -115,6 +116,7 @@ def test_it_shows_how_the_daemon_stands(page: Callable[..., Chromium]) -> None:
         "group shop",
         "800 records a second",
         "2,016 records behind",
+        "47 % of the job (470 of 1,000 offsets), 53 s left",
         "64 partitions, 2 not read",
         "orders/63",
         "offsets 3 to 7 are gone",

@@ -126,11 +126,32 @@ def test_each_tenth_of_the_way_is_told_once() -> None:
     assert run.shown[-1] == (100, 100)
 
 
+def test_the_status_tells_how_far_a_job_is() -> None:
+    """From its start, and with the time left once that is known."""
+    run = Run(Goal({A: 50, B: 50}, {A: 0, B: 0}))
+    run.recorder.aimed(run.goal)
+    none = {"per_second": None, "eta_seconds": None}
+    assert run.telemetry.status()["job"] == {"done": 0, "total": 100, "percent": 0} | none
+    for to in (10, 20):
+        run.write(A, to, 10)
+        run.now += 2
+    run.recorder.looked()
+    assert run.telemetry.status()["job"] == {
+        "done": 20,
+        "total": 100,
+        "percent": 20,
+        "per_second": 2.5,
+        "eta_seconds": 32.0,
+    }
+
+
 def test_a_daemon_has_no_milestones() -> None:
     """It has no end to be measured by."""
     run = Run()
     run.write(A, 100, 100)
+    run.recorder.looked()
     assert run.told == []
+    assert run.telemetry.status()["job"] is None
     assert run.recorder.report().status is Status.STOPPED
 
 
