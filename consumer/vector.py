@@ -7,11 +7,14 @@ makes vectors can make the rows as well, and whoever cannot use them asks for th
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
+import datetime
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +23,9 @@ from consumer.table import Kind
 
 Array = NDArray[Any]
 _SMALL = 1 << 16
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+# Of its own: a transform may have changed the one of the thread.
+_DECIMALS = Context(prec=18, Emax=MAX_EMAX, Emin=MIN_EMIN)
 Group = tuple[int, Array | slice]
 
 
@@ -107,6 +113,22 @@ def vector_of(values: Sequence[Any]) -> Vector | None:
         return None
 
 
+def values_of(vector: Vector) -> list[Any]:
+    """The values of the Python types that Kind names (timestamptz: in UTC); None where they are null."""
+    if vector.present is None:
+        return _all_values(vector)
+    places = np.flatnonzero(vector.present)
+    values: list[Any] = [None] * len(vector.present)
+    for place, value in zip(places.tolist(), _all_values(_at(vector, places)), strict=True):
+        values[place] = value
+    return values
+
+
+def rows_of(vectors: Sequence[Vector]) -> list[tuple[Any, ...]]:
+    """The same of several columns, of which there is one at least, row by row."""
+    return list(zip(*map(values_of, vectors), strict=True))
+
+
 def spread(vector: Vector, present: Array) -> Vector:
     """The values at the places where `present` is True, and null elsewhere."""
     if isinstance(vector, Numbers):
@@ -131,6 +153,43 @@ def joined(parts: Sequence[Vector], places: Sequence[Array], count: int) -> Vect
     starts = _placed([part.starts + begin for part, begin in zip(spans, begins, strict=False)], places, count)
     sizes = _placed([part.sizes for part in spans], places, count)
     return Spans(kind, b"".join([part.data for part in spans]), starts, sizes, nulls)
+
+
+def _at(vector: Vector, places: Array) -> Vector:
+    if isinstance(vector, Numbers):
+        return replace(vector, values=vector.values[places], present=None)
+    return Spans(vector.kind, vector.data, vector.starts[places], vector.sizes[places])
+
+
+def _all_values(vector: Vector) -> list[Any]:
+    if isinstance(vector, Numbers):
+        make = _OF_NUMBERS.get(vector.kind)
+        found: list[Any] = make(vector) if make else vector.values.tolist()
+        return found
+    data, ends = vector.data, vector.starts + vector.sizes
+    parts = [data[start:end] for start, end in zip(vector.starts.tolist(), ends.tolist(), strict=True)]
+    match vector.kind:
+        case Kind.TEXT | Kind.ENUM:
+            return list(map(bytes.decode, parts))
+        case Kind.UUID:
+            return [UUID(bytes=part) for part in parts]
+        case _:
+            return parts
+
+
+def _decimals(vector: Numbers) -> list[Decimal]:
+    return [Decimal(number).scaleb(-vector.scale, _DECIMALS) for number in vector.values.tolist()]
+
+
+# numpy makes what `datetime` has, which knows no time alone and no zone, in a tenth of the time.
+_OF_NUMBERS: dict[Kind, Callable[[Numbers], list[Any]]] = {
+    Kind.BOOLEAN: lambda vector: vector.values.astype(np.bool_).tolist(),
+    Kind.DATE: lambda vector: vector.values.astype("M8[D]").tolist(),
+    Kind.TIME: lambda vector: list(map(datetime.datetime.time, vector.values.astype("M8[us]").tolist())),
+    Kind.TIMESTAMP: lambda vector: vector.values.astype("M8[us]").tolist(),
+    Kind.TIMESTAMPTZ: lambda vector: list(map(_EPOCH.__add__, vector.values.astype("m8[us]").tolist())),
+    Kind.DECIMAL: _decimals,
+}
 
 
 def _scale(part: Vector) -> int:

@@ -24,7 +24,7 @@ import numpy as np
 from msgspec import UNSET
 
 from consumer.decode import Fields
-from consumer.decode.avro_code import Reader, row_reader, value_reader
+from consumer.decode.avro_code import Reader, dict_maker, row_reader, value_reader
 from consumer.decode.avro_ids import Asked, Configured, Schemas
 from consumer.decode.avro_known import known
 from consumer.decode.avro_resolution import resolve
@@ -34,7 +34,7 @@ from consumer.decode.avro_vectors import UnfitError, VectorReader
 from consumer.decode.registry import Registry
 from consumer.errors import ConfigError, DecodeError, FatalError
 from consumer.table import Column, Deferred, Row
-from consumer.vector import Vector, joined
+from consumer.vector import Vector, joined, rows_of, values_of
 
 # Confluent's wire format: a zero byte and the schema id, 4 bytes, big-endian.
 # https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format
@@ -87,7 +87,7 @@ class AvroDecoder:
         known = self._schema.known(names)
         if vectors := self._schema.vectors(payloads, b"", names):
             self._proven = True
-            rows: Sequence[Row] = Deferred(len(payloads), lambda: self._schema.rows(payloads, 0, names))
+            rows: Sequence[Row] = Deferred(len(payloads), lambda: rows_of(vectors))
             return Fields(names, rows, sparse, known, vectors)
         try:
             rows = self._schema.rows(payloads, 0, names)
@@ -163,22 +163,19 @@ class FramedAvroDecoder:
         names, sparse = _common([schema], fields)
         if not (vectors := schema.vectors(payloads, header, names)):
             return None
-        rows = Deferred(len(payloads), lambda: schema.rows(payloads, _HEADER_BYTES, names))
+        rows = Deferred(len(payloads), lambda: rows_of(vectors))
         return Fields(names, rows, sparse, schema.known(names), vectors)
 
     def _unlike(self, payloads: Sequence[bytes], fields: tuple[str, ...]) -> Fields:
         groups = self._groups(payloads)
         names, sparse = _common([schema for schema, _ in groups], fields)
         known = groups[0][0].known(names) if len(groups) == 1 else ()
-
-        def make() -> list[Row]:
-            rows: list[Any] = [None] * len(payloads)
-            for schema, at in groups:
-                _scatter(rows, at, schema.rows(_gather(payloads, at), _HEADER_BYTES, names))
-            return rows
-
-        vectors = () if sparse else _vectors(groups, payloads, names)
-        return Fields(names, Deferred(len(payloads), make) if vectors else make(), sparse, known, vectors)
+        if vectors := () if sparse else _vectors(groups, payloads, names):
+            return Fields(names, Deferred(len(payloads), lambda: rows_of(vectors)), sparse, known, vectors)
+        rows: list[Any] = [None] * len(payloads)
+        for schema, at in groups:
+            _scatter(rows, at, schema.rows(_gather(payloads, at), _HEADER_BYTES, names))
+        return Fields(names, rows, sparse, known)
 
     def _groups(self, payloads: Sequence[bytes]) -> list[_Group]:
         """Each schema with the indexes of its payloads."""
@@ -202,6 +199,8 @@ class _Schema:
             self.names = frozenset(tree.names() if isinstance(tree, Record) else ())
         self._tree = tree
         self._values = value_reader(tree)
+        self._fields = tuple(tree.names()) if isinstance(tree, Record) else ()
+        self._dicts = dict_maker(self._fields) if self._fields else None
         self._rows: dict[tuple[str, ...], Reader] = {}
         self._vectors: dict[tuple[str, ...], VectorReader | None] = {}
         self._known: dict[tuple[str, ...], tuple[Column | None, ...]] = {}
@@ -213,6 +212,9 @@ class _Schema:
         return self._known[names]
 
     def decode(self, payloads: Sequence[bytes], start: int) -> list[Any]:
+        """Of payloads that are the same up to `start`."""
+        if self._dicts and (vectors := self.vectors(payloads, payloads[0][:start] if payloads else b"", self._fields)):
+            return self._dicts(map(values_of, vectors))
         return _read(self._values, payloads, start)
 
     def rows(self, payloads: Sequence[bytes], start: int, names: tuple[str, ...]) -> list[tuple[Any, ...]]:

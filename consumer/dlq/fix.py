@@ -15,7 +15,7 @@ from consumer.dlq.stored import StoredMessage
 from consumer.errors import ConfigError, DecodeError, FatalError, MappingError, RecordError
 from consumer.letter import DeadLetter
 from consumer.mapping.opening import load_transform
-from consumer.mapping.sources import headers_of, moment
+from consumer.mapping.sources import headers_of, moments
 from consumer.record import Record
 
 Fix = Callable[[Record], Any]
@@ -45,7 +45,8 @@ class Fixer:
         message = StoredMessage(letter)
         value, key = opened(self._value, letter.value), opened(self._key, letter.key)
         headers = headers_of(message)
-        return Record(*letter.coordinates, moment(letter.timestamp), key, value, headers, {})
+        (when,) = moments([letter.timestamp])
+        return Record(*letter.coordinates, when, key, value, headers, {})
 
     def _bytes(self, found: Any) -> bytes:
         if isinstance(found, bytes):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,7 @@ from consumer.table import Column, Kind
 _TEXTUAL = {Kind.TEXT, Kind.ENUM}
 _skim = msgspec.json.Decoder(msgspec.Raw).decode
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MILLISECOND = datetime.timedelta(milliseconds=1)
 
 
 class Inputs:
@@ -96,17 +97,16 @@ def headers_of(message: Message) -> Headers:
         raise MappingError("a header's name is not UTF-8") from None
 
 
-def moment(timestamp: tuple[int, int]) -> datetime.datetime | None:
-    """A Kafka timestamp as aware UTC; None where there is none. Raises MappingError outside the years 1 to 9999."""
-    kind, milliseconds = timestamp
+def moments(timestamps: Iterable[tuple[int, int]]) -> list[datetime.datetime | None]:
+    """Kafka timestamps as aware UTC; None where there is none. Raises MappingError outside the years 1 to 9999."""
     try:
-        return _EPOCH + datetime.timedelta(milliseconds=milliseconds) if kind else None
+        return [_EPOCH + _MILLISECOND * milliseconds if kind else None for kind, milliseconds in timestamps]
     except OverflowError:
         raise MappingError("the record's timestamp is outside the years 1 to 9999") from None
 
 
 def _moments(inputs: Inputs) -> Sequence[Any]:
-    return list(map(moment, map(inputs.kind.timestamp, inputs.messages)))
+    return moments(map(inputs.kind.timestamp, inputs.messages))
 
 
 def _milliseconds(inputs: Inputs) -> Sequence[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -11,12 +12,14 @@ from consumer.decode import Decoder
 from consumer.errors import Failure, MappingError, MicrobatchError, RecordError, TopicPartition
 from consumer.mapping import Mapped
 from consumer.mapping.arrange import Arranger, Item
-from consumer.mapping.sources import Inputs, decoded, headers_of, moment
+from consumer.mapping.sources import Inputs, decoded, headers_of, moments
 from consumer.record import Message, Record, Row
 from consumer.table import Mode, TableRows, Target
 
 Transform = Callable[[Record], Mapping[str, Any] | Row | Iterable[Mapping[str, Any] | Row] | None]
-_Result = RecordError | list[Any]
+_Row = tuple[str, tuple[str, ...], tuple[Any, ...], bool]
+_Result = RecordError | list[_Row]
+_ROWS = (Row, dict)
 
 
 class TransformMapper:
@@ -46,51 +49,51 @@ class TransformMapper:
     def map(self, messages: Sequence[Message]) -> Mapped:
         """See Mapper.map."""
         failures: list[Failure] = []
-        tables: dict[str, list[Item]] = {}
-        for ordinal, result in enumerate(self._results(messages)):
+        tables: dict[str, _Rows] = {}
+        records, faults = self._records(messages)
+        for ordinal, record in enumerate(records):
+            result = faults[ordinal] if ordinal in faults else self._result(record)
             if isinstance(result, RecordError):
                 failures.append(Failure(ordinal, result))
                 continue
-            for table, values, delete in result:
-                item = Item(tuple(values), tuple(values.values()), ordinal, delete)
-                tables.setdefault(table, []).append(item)
-        return Mapped([rows for table, items in tables.items() for rows in self._rows(table, items)], failures)
+            for table, names, values, delete in result:
+                if (rows := tables.get(table)) is None:
+                    rows = tables[table] = _Rows()
+                rows.add(names, values, ordinal, delete)
+        return Mapped([part for table, rows in tables.items() for part in self._arranged(table, rows)], failures)
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         """See Mapper.forget."""
         for partition in partitions:
             self._contexts.pop(partition, None)
 
-    def _rows(self, table: str, items: list[Item]) -> list[TableRows]:
-        names = items[0].names
-        if all(item.names == names and not item.delete for item in items):
-            return [TableRows(table, names, [item.values for item in items], [item.ordinal for item in items])]
-        target = self._targets.get(table, Target(table))
-        key = () if target.mode is Mode.INSERT else target.key or self._key_of(table)
-        return Arranger(table, key).arrange(items)
-
-    def _results(self, messages: Sequence[Message]) -> Iterator[_Result]:
-        values, keys = self._decoded(messages)
-        for message, value, key in zip(messages, values, keys, strict=True):
-            for problem in (value, key):
-                if isinstance(problem, RecordError):
-                    yield problem
-                    break
-            else:
-                yield [] if value is None and self._skip_null else self._call(message, value, key)
-
-    def _decoded(self, messages: Sequence[Message]) -> tuple[list[Any], list[Any]]:
+    def _records(self, messages: Sequence[Message]) -> tuple[Iterator[Record], dict[int, RecordError]]:
+        """What the transform is given; and, by ordinal, why some of it cannot be given."""
         inputs = Inputs(messages, self._value, self._key)
-        keys = list(map(inputs.kind.key, messages))
-        return _each(self._value, inputs.payloads), _each(self._key, keys)
+        kind = inputs.kind
+        values, bad_values = _each(partial(decoded, self._value), inputs.payloads)
+        keys, bad_keys = _each(partial(decoded, self._key), list(map(kind.key, messages)))
+        times, bad_times = _each(moments, list(map(kind.timestamp, messages)))
+        headers, bad_headers = _each(partial(map, headers_of), messages)
+        rest = {at: error for at, error in (bad_headers | bad_times).items() if not self._skips(values[at])}
+        places = list(zip(map(kind.topic, messages), map(kind.partition, messages), strict=True))
+        contexts = {place: self._contexts.setdefault(place, {}) for place in set(places)}
+        topics, partitions = zip(*places, strict=True)
+        own = [contexts[place] for place in places]
+        columns = (topics, partitions, map(kind.offset, messages), times, keys, values, headers, own)
+        return map(Record._make, zip(*columns, strict=True)), rest | bad_keys | bad_values
 
-    def _call(self, message: Message, value: Any, key: Any) -> _Result:
-        topic, partition = message.topic(), message.partition()
-        context = self._contexts.setdefault((topic, partition), {})
+    def _skips(self, value: Any) -> bool:
+        return value is None and self._skip_null
+
+    def _result(self, record: Record) -> _Result:
+        if self._skips(record.value):
+            return []
         try:
-            when, headers = moment(message.timestamp()), headers_of(message)
-            record = Record(topic, partition, message.offset(), when, key, value, headers, context)
-            return list(self._made(self._transform(record), topic))
+            made = self._transform(record)
+            if made is None:
+                return []
+            return [self._row(row, record.topic) for row in ((made,) if isinstance(made, _ROWS) else made)]
         except RecordError as error:
             return error
         except MicrobatchError:
@@ -98,31 +101,57 @@ class TransformMapper:
         except Exception as error:  # noqa: BLE001 - the user's code: whatever it raises, it raises about this record
             return MappingError(f"the transform raised {type(error).__name__} {_place(error)}")
 
-    def _made(self, made: Any, topic: str) -> Iterator[tuple[str, Mapping[str, Any], bool]]:
-        if made is None:
-            return
-        for row in (made,) if isinstance(made, Row | dict) else made:
-            if isinstance(row, Row):
-                yield row.table, row.values, row.delete
-            elif isinstance(row, dict):
-                yield self._default or topic, row, False
-            else:
-                raise MappingError(f"the transform gave a {type(row).__name__}, where a row is a dict or a Row")
+    def _row(self, row: Any, topic: str) -> _Row:
+        """As it is now: the transform may change it for its next one."""
+        if isinstance(row, dict):
+            return self._default or topic, tuple(row), tuple(row.values()), False
+        if isinstance(row, Row):
+            return row.table, tuple(row.values), tuple(row.values.values()), row.delete
+        raise MappingError(f"the transform gave a {type(row).__name__}, where a row is a dict or a Row")
+
+    def _arranged(self, table: str, rows: _Rows) -> list[TableRows]:
+        names = rows.names[0]
+        if rows.names.count(names) == len(rows.names) and True not in rows.deletes:
+            return [TableRows(table, names, rows.values, rows.ordinals)]
+        target = self._targets.get(table, Target(table))
+        key = () if target.mode is Mode.INSERT else target.key or self._key_of(table)
+        return Arranger(table, key).arrange(map(Item, rows.names, rows.values, rows.ordinals, rows.deletes))
 
 
-def _each(decoder: Decoder, payloads: Sequence[bytes | None]) -> list[Any]:
-    """Values, or for those that cannot be decoded their errors."""
+class _Rows:
+    """What is an Item a row elsewhere, by column."""
+
+    def __init__(self) -> None:
+        self.names: list[tuple[str, ...]] = []
+        self.values: list[tuple[Any, ...]] = []
+        self.ordinals: list[int] = []
+        self.deletes: list[bool] = []
+
+    def add(self, names: tuple[str, ...], values: tuple[Any, ...], ordinal: int, delete: bool) -> None:
+        """One row."""
+        self.names.append(names)
+        self.values.append(values)
+        self.ordinals.append(ordinal)
+        self.deletes.append(delete)
+
+
+def _each(
+    make: Callable[[Sequence[Any]], Iterable[Any]], given: Sequence[Any]
+) -> tuple[list[Any], dict[int, RecordError]]:
+    """What is made of these; of those of which nothing can be made the errors, by ordinal."""
     try:
-        return decoded(decoder, payloads)
+        return list(make(given)), {}
     except RecordError:
-        return list(map(_alone, repeat(decoder), payloads))
+        found = list(map(_alone, repeat(make), given))
+    return found, {at: error for at, error in enumerate(found) if isinstance(error, RecordError)}
 
 
-def _alone(decoder: Decoder, payload: bytes | None) -> Any:
+def _alone(make: Callable[[Sequence[Any]], Iterable[Any]], given: Any) -> Any:
     try:
-        return decoded(decoder, [payload])[0]
+        (found,) = make([given])
     except RecordError as error:
         return error
+    return found
 
 
 def _place(error: Exception) -> str:

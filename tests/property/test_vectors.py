@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import datetime
 import random
-import uuid
-from decimal import Decimal
+import sys
+from collections.abc import Callable
+from decimal import localcontext
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from consumer.decode import Decoder, avro
 from consumer.decode.avro import AvroDecoder, FramedAvroDecoder
 from consumer.decode.avro_schema import load
 from consumer.decode.avro_types import Record
 from consumer.decode.avro_vectors import UnfitError, VectorReader
 from consumer.errors import DecodeError
 from consumer.table import Kind
-from consumer.vector import Numbers, Spans, Vector
+from consumer.vector import Numbers, rows_of, values_of
 from tests.property.avro_drawn import DECIMAL_FIXED, LOGICAL, PRIMITIVES, named, payloads
 from tests.property.test_avro_agreement import mutated
 
@@ -32,8 +34,6 @@ FLAT = [kind for kind in PRIMITIVES if kind != "null"] + [
     DECIMAL_FIXED,
     *(kind for kind in LOGICAL if kind["logicalType"] != "decimal"),
 ]
-EPOCH = datetime.datetime(1970, 1, 1)
-MICROSECOND = datetime.timedelta(microseconds=1)
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
@@ -47,41 +47,6 @@ def flat_schemas(draw: st.DrawFn) -> Any:
     kinds = [draw(nullable(kind)) for kind in draw(st.lists(st.sampled_from(FLAT), min_size=1, max_size=6))]
     fields = [{"name": f"f{at}", "type": kind} for at, kind in enumerate(kinds)]
     return named({"type": "record", "fields": fields}, iter(range(100)))
-
-
-def values_of(vector: Vector) -> list[Any]:
-    """The vector's values as a decoder of rows gives them."""
-    present = [True] * count_of(vector) if vector.present is None else vector.present.tolist()
-    return [value(vector, at) if there else None for at, there in enumerate(present)]
-
-
-def count_of(vector: Vector) -> int:
-    return len(vector.values if isinstance(vector, Numbers) else vector.starts)
-
-
-def value(vector: Vector, at: int) -> Any:
-    if isinstance(vector, Spans):
-        found = vector.data[vector.starts[at] : vector.starts[at] + vector.sizes[at]]
-        return found.decode() if vector.kind in (Kind.TEXT, Kind.ENUM) else as_uuid(vector.kind, found)
-    number = vector.values[at].item()
-    match vector.kind:
-        case Kind.BOOLEAN:
-            return bool(number)
-        case Kind.DATE:
-            return (EPOCH + datetime.timedelta(days=number)).date()
-        case Kind.TIME:
-            return (EPOCH + number * MICROSECOND).time()
-        case Kind.TIMESTAMP:
-            return EPOCH + number * MICROSECOND
-        case Kind.TIMESTAMPTZ:
-            return EPOCH.replace(tzinfo=datetime.UTC) + number * MICROSECOND
-        case Kind.DECIMAL:
-            return Decimal(number).scaleb(-vector.scale)
-    return number
-
-
-def as_uuid(kind: Kind, data: bytes) -> Any:
-    return uuid.UUID(bytes=data) if kind is Kind.UUID else data
 
 
 def reader_of(schema: Any) -> VectorReader:
@@ -99,7 +64,7 @@ def test_what_a_writer_wrote_is_read_as_vectors_with_the_same_values(data: st.Da
     names = tuple(field["name"] for field in schema["fields"])
     found = reader_of(schema).read(batch, b"")
     expected = AvroDecoder(schema).rows(batch, names).rows
-    assert repr(list(zip(*map(values_of, found), strict=True))) == repr(list(expected))
+    assert repr(rows_of(found)) == repr(list(expected))
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=SLOW)
@@ -119,7 +84,7 @@ def test_damaged_payloads_are_left_to_the_rows(data: st.DataObject) -> None:
         except UnfitError:
             continue
         expected = decoder.rows(spoilt, names).rows
-        assert repr(list(zip(*map(values_of, found), strict=True))) == repr(list(expected))
+        assert repr(rows_of(found)) == repr(list(expected))
 
 
 def test_damage_is_met_in_both_outcomes() -> None:
@@ -146,7 +111,53 @@ def test_a_batch_of_several_schemas_is_one_vector_a_field(data: st.DataObject) -
     ] * ENOUGH
     fields = FramedAvroDecoder(schemas).rows(batch, ("f0",))
     if fields.vectors:
-        assert repr([(each,) for each in values_of(fields.vectors[0])]) == repr(list(fields.rows))
+        expected = one_by_one(lambda: FramedAvroDecoder(schemas).rows(batch, ("f0",)).rows)
+        assert (
+            repr([(each,) for each in values_of(fields.vectors[0])]) == repr(list(expected)) == repr(list(fields.rows))
+        )
+
+
+def one_by_one(call: Callable[[], Any]) -> Any:
+    """The result of a call in which nothing is read as vectors."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(avro, "_FEWEST", sys.maxsize)
+        return call()
+
+
+def dicts(decoder: Decoder, batch: list[bytes]) -> str:
+    """What is decoded, with its types; or why it cannot be."""
+    try:
+        return repr(decoder.decode(batch))
+    except DecodeError as error:
+        return error.reason
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=SLOW)
+@given(st.data())
+def test_dicts_do_not_depend_on_how_they_are_read(data: st.DataObject) -> None:
+    """A batch of one schema or of two, whole or with a damaged record: the same values and types, or the same error."""
+    schemas = {number: data.draw(flat_schemas()) for number in (1, 2)}
+    numbers = data.draw(st.lists(st.sampled_from([1, 2]), min_size=1, max_size=4))
+    batch = [bytes([0, 0, 0, 0, number]) + data.draw(payloads(schemas[number])) for number in numbers] * ENOUGH
+    if data.draw(st.booleans()):
+        at = data.draw(st.integers(0, len(batch) - 1))
+        batch[at] = mutated(batch[at], random.Random(data.draw(st.integers())))
+    found = dicts(FramedAvroDecoder(schemas), batch)
+    assert found == one_by_one(lambda: dicts(FramedAvroDecoder(schemas), batch))
+    plain = [payload[5:] for payload in batch]
+    assert dicts(AvroDecoder(schemas[1]), plain) == one_by_one(lambda: dicts(AvroDecoder(schemas[1]), plain))
+
+
+def test_dicts_are_read_as_vectors_where_that_can_be_done() -> None:
+    """The test above would hold as well if none were; each record has a dict of its own."""
+    schema = {"type": "record", "name": "R", "fields": [{"name": "a", "type": ["null", "string"]}]}
+    values = one_by_one(lambda: AvroDecoder(schema).decode([b"\2\2x"] * ENOUGH))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(avro, "_read", None)
+        found = AvroDecoder(schema).decode([b"\2\2x"] * ENOUGH)
+    assert found == values == [{"a": "x"}] * ENOUGH
+    found[0]["a"] = "y"
+    assert found[1] == {"a": "x"}
 
 
 def test_a_frame_that_differs_is_not_passed_over() -> None:
@@ -166,9 +177,27 @@ def test_fields_of_a_readers_schema_are_vectors_too() -> None:
     added = [("b", "string", "x"), ("c", ["null", "long"], None), ("d", "boolean", True), ("e", "double", 1.5)]
     fields = [{"name": name, "type": kind, "default": default} for name, kind, default in added]
     new = {"type": "record", "name": "R", "fields": [{"name": "a", "type": "double"}, *fields]}
-    found = AvroDecoder(old, new).rows([b"\x05\x04hi"] * ENOUGH, ("a", "b", "c", "d", "e"))
+    decoder, batch = AvroDecoder(old, new), [b"\x05\x04hi"] * ENOUGH
+    found = decoder.rows(batch, ("a", "b", "c", "d", "e"))
     assert [values_of(vector)[0] for vector in found.vectors] == [-3.0, "x", None, True, 1.5]
     assert found.rows[0] == (-3.0, "x", None, True, 1.5)
+    assert repr(decoder.decode(batch)) == repr(one_by_one(lambda: decoder.decode(batch)))
+
+
+def test_what_stands_in_the_place_of_a_null_does_not_count() -> None:
+    """It may be no value of its kind at all."""
+    number = np.array([0, 2**62])
+    for kind in (Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMPTZ, Kind.DECIMAL):
+        assert values_of(Numbers(kind, number, np.array([True, False])))[1] is None
+
+
+def test_a_transforms_own_decimal_context_changes_nothing() -> None:
+    """It is one of the thread, in which records are decoded as well."""
+    decimal = {"type": "bytes", "logicalType": "decimal", "precision": 18, "scale": 3}
+    schema = {"type": "record", "name": "R", "fields": [{"name": "a", "type": decimal}]}
+    with localcontext(prec=2):
+        found = AvroDecoder(schema).decode([b"\6\7\xff\xff"] * ENOUGH)
+    assert str(found[0]["a"]) == "524.287"
 
 
 @pytest.mark.parametrize("count", [0, 1, ENOUGH - 1])

@@ -13,6 +13,7 @@ from consumer.decode.plain import TextDecoder
 from consumer.errors import UnavailableError
 from consumer.mapping import Mapped
 from consumer.mapping.transform import TransformMapper
+from consumer.record import Headers
 from consumer.table import Mode, Target
 from tests.fake_kafka import MemoryMessage
 
@@ -129,3 +130,69 @@ def test_a_null_value_is_handed_over_or_skipped() -> None:
     """As `on_null` says."""
     assert tables(mapper(lambda r: {"id": r.value}).map(messages(None))) == {"t": [{"id": None}]}
     assert mapper(lambda r: {"id": r.value}, skip_null=True).map(messages(None)) == Mapped()
+
+
+class Odd(MemoryMessage):
+    """If its value is 2, a header's name is not UTF-8; from 3 on, its time is outside Python's years."""
+
+    def headers(self) -> Headers | None:
+        if self.body == b"2":
+            raise SystemError
+        return None
+
+    def timestamp(self) -> tuple[int, int]:
+        return (1, 10**15) if self.body is None or self.body > b"2" else (0, -1)
+
+
+def odd(*values: bytes | None) -> list[Odd]:
+    return [Odd("t", 0, offset, value) for offset, value in enumerate(values)]
+
+
+def test_a_record_of_which_something_cannot_be_given_fails_alone() -> None:
+    """Its headers or its time, as its value and its key."""
+    seen = []
+    found = mapper(seen.append).map(odd(b"0", b"{", b"2", b"3", b"1"))
+    assert [failure.ordinal for failure in found.failures] == [1, 2, 3]
+    assert [failure.error.reason for failure in found.failures][1:] == [
+        "a header's name is not UTF-8",
+        "the record's timestamp is outside the years 1 to 9999",
+    ]
+    assert [(record.offset, record.timestamp, record.headers) for record in seen] == [(0, None, []), (4, None, [])]
+
+
+def test_of_what_is_skipped_only_the_key_is_looked_at() -> None:
+    """A null value with a time outside Python's years is no record at fault."""
+    assert mapper(lambda r: {"id": r.value}, skip_null=True).map(odd(None)) == Mapped()
+    assert mapper(lambda r: {"id": r.value}).map(odd(None)).failures[0].ordinal == 0
+
+
+def test_a_row_is_what_it_was_when_it_was_given() -> None:
+    """A transform may change its dict for the next row, of this record or another."""
+    row: dict[str, Any] = {}
+
+    def transform(record: Record) -> Any:
+        for name in "xy":
+            row["id"] = f"{name}{record.value}"
+            yield row
+
+    assert tables(mapper(transform).map(messages(b"1", b"2"))) == {"t": [{"id": i} for i in ("x1", "y1", "x2", "y2")]}
+
+
+def test_rows_of_other_columns_keep_their_records() -> None:
+    """Each set of columns is a part of its own, in the order of the records."""
+    found = mapper(lambda r: {"id": 1} if r.value == 1 else {"id": 2, "a": 3}).map(messages(b"1", b"0", b"1"))
+    assert [(part.columns, part.rows, part.ordinals) for part in found.rows] == [
+        (("id",), [(1,), (1,)], [0, 2]),
+        (("id", "a"), [(2, 3)], [1]),
+    ]
+
+
+def test_a_record_that_fails_at_its_second_row_has_no_first_one() -> None:
+    """All of its rows, or none."""
+
+    def transform(record: Record) -> Any:
+        yield {"id": record.value}
+        if record.value == 2:
+            raise MappingError("no")
+
+    assert tables(mapper(transform).map(messages(b"1", b"2"))) == {"t": [{"id": 1}]}
