@@ -41,7 +41,7 @@ from consumer.vector import Vector, joined, rows_of, values_of
 _HEADER_BYTES = 5
 _header = operator.itemgetter(slice(_HEADER_BYTES))
 # With fewer records it takes longer to read them as vectors. [measured: 8 fields, rows 2.2 us a record, vectors 0.2 ms
-# a batch and 0.2 us a record]
+# a batch and 0.2 us a record, 1.1 us as dicts]
 _FEWEST = 200
 
 

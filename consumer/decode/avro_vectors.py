@@ -82,8 +82,11 @@ class VectorReader:
     def __init__(self, record: Record, names: Sequence[str]) -> None:
         self._steps = [(part.name, _step(part.type)) for part in record.fields]
         self._constants = {name: record.constants[name] for name in names if name in record.constants}
-        for value in self._constants.values():
-            _constant(value, 0)
+        try:
+            for value in self._constants.values():
+                _constant(value, 0)
+        except (OverflowError, UnicodeEncodeError):  # a number beyond 64 bits, a lone surrogate
+            raise UnfitError from None
         self._names = names
 
     def read(self, payloads: Sequence[bytes], frame: bytes) -> tuple[Vector, ...]:

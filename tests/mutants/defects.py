@@ -41,6 +41,7 @@ _CLIENT = "tests/integration/test_registry_client.py"
 _PORT, _ADMIN = "consumer/port.py", "tests/integration/test_admin.py"
 
 _DAMAGE = "tests/property/test_vectors.py::test_damaged_payloads_are_left_to_the_rows"
+_VALUES = "tests/property/test_vectors.py::test_what_a_writer_wrote_is_read_as_vectors_with_the_same_values"
 _ALIKE = "tests/contract/test_postgres_vectors.py::test_vectors_and_rows_end_alike"
 
 DEFECTS = (
@@ -660,6 +661,27 @@ where group_id = {group} order""",
         "_BEGIN = datetime.datetime(2000, 1, 1)",
         "_BEGIN = datetime.datetime(2001, 1, 1)",
         _ALIKE,
+    ),
+    Defect(
+        "Python values of a vector are naive where they are aware",
+        "consumer/vector.py",
+        "tzinfo=datetime.UTC)",
+        "tzinfo=None)",
+        _VALUES,
+    ),
+    Defect(
+        "values of a vector move up into the places of its nulls",
+        "consumer/vector.py",
+        "zip(places.tolist(), _all_values(_at(vector, places)), strict=True)",
+        "enumerate(_all_values(_at(vector, places)))",
+        _VALUES,
+    ),
+    Defect(
+        "a transform's rows are taken when its record is through",
+        "consumer/mapping/transform.py",
+        "isinstance(made, _ROWS) else made)]",
+        "isinstance(made, _ROWS) else list(made))]",
+        "tests/unit/mapping/test_transform.py::test_a_row_is_what_it_was_when_it_was_given",
     ),
     Defect(
         "a plan keeps what it has tried",

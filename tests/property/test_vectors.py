@@ -184,6 +184,16 @@ def test_fields_of_a_readers_schema_are_vectors_too() -> None:
     assert repr(decoder.decode(batch)) == repr(one_by_one(lambda: decoder.decode(batch)))
 
 
+@pytest.mark.parametrize(("kind", "default"), [("long", 2**70), ("string", "\ud800"), ("bytes", "\u00ff")])
+def test_a_default_that_is_no_vector_is_left_to_the_rows(kind: str, default: Any) -> None:
+    """Whatever it is, many records have it as one has."""
+    field = {"name": "a", "type": "int"}
+    old = {"type": "record", "name": "R", "fields": [field]}
+    decoder = AvroDecoder(old, old | {"fields": [field, {"name": "b", "type": kind, "default": default}]})
+    assert decoder.decode([b"\4"] * ENOUGH) == decoder.decode([b"\4"]) * ENOUGH
+    assert not decoder.rows([b"\4"] * ENOUGH, ("a", "b")).vectors
+
+
 def test_what_stands_in_the_place_of_a_null_does_not_count() -> None:
     """It may be no value of its kind at all."""
     number = np.array([0, 2**62])
