@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from consumer.errors import RejectedError
 from consumer.sinks.postgres.doubt import condition, literal, marks
 from consumer.sinks.postgres.plan import RECORD, Plan, Probe, Trial
+from consumer.sinks.postgres.proof import conditions, proven
 from consumer.sinks.postgres.translation import rejection
 
 # Of the variables of PL/pgSQL some have names as columns may have them, `found`: in a statement, columns go first. Ours
@@ -28,14 +29,15 @@ declare
   "#state" text := {state}; "#constraint" text := {constraint}; "#known" text := ''; "#table" text; "#column" text;
   "#probed" text;
   "#refused" int[] := array[]::int[]; "#evidence" text := ''; "#told" text; "#why" text[] := array[]::text[];
-  "#causes" text[] := array[]::text[]; "#doubt" text; "#doubts" text := ''; "#marks" bytea;
-  "#expected" boolean; "#wrong" boolean := false;
+  "#causes" text[] := array[]::text[]; "#doubt" text; "#doubts" text := ''; "#marks" bytea; "#wrong" boolean := false;
+  "#conditions" text[] := array[]::text[]; "#told_by" text[] := array[]::text[]; "#proven" bytea; "#proof" int;
+  "#tolds" text[] := array[]::text[]; "#whys" text[] := array[]::text[]; "#reasons" int := 0;
   {variables}
 begin
   {learn}
   "#size" := case when "#marks" is null then greatest({count} / 2, {least}) else {count} end;
   while "#at" < {count} and {patient} loop
-    "#start" := "#at"; "#before" := cardinality("#refused");
+    "#start" := "#at"; "#before" := cardinality("#refused"); "#reasons" := cardinality("#why");
     "#end" := least("#at" + "#size", {count}); "#next" := "#end"; "#singly" := "#dense";
     if not "#dense" then
       begin
@@ -46,7 +48,7 @@ begin
       exception when assert_failure or others then
         if "#wrong" then
           "#causes" := null; "#marks" := null; "#wrong" := false; "#last" := -1; "#evidence" := '';
-          "#at" := "#start"; "#refused" := "#refused"[:"#before"];
+          "#at" := "#start"; "#refused" := "#refused"[:"#before"]; "#why" := "#why"[:"#reasons"];
         else
           get stacked diagnostics "#state" = returned_sqlstate, "#constraint" = constraint_name;
           {judge}
@@ -88,15 +90,15 @@ _ONE = """begin
             {probes}
           end if;
           "#told" := concat_ws(chr(1), "#group", "#state", "#table", "#column", "#constraint");
-          if "#told" <> "#evidence" then
-            "#evidence" := "#told"; "#expected" := "#state" || "#constraint" = any("#causes");
-            "#why" := array_append("#why",
-              jsonb_build_array("#at", "#group", "#state", "#table", "#column", "#constraint")::text);
+          {refused}
+        end;"""
+_REFUSED = """if "#told" <> "#evidence" then
+            "#evidence" := "#told"; "#why" := array_append("#why", format('[%s,%s]', "#at", {why}));
           end if;
           "#refused" := array_append("#refused", "#at");
           "#in_a_row" := case when "#last" = "#at" - 1 then "#in_a_row" + 1 else 1 end;
-          "#last" := "#at";
-        end;"""
+          "#last" := "#at";"""
+_WHY = 'jsonb_build_array("#group", "#state", "#table", "#column", "#constraint")'
 _JUDGE = """if "#state" <> "#known" then
         if not {of_record} then
           raise;
@@ -104,26 +106,46 @@ _JUDGE = """if "#state" <> "#known" then
         "#known" := "#state";
       end if;"""
 # Those who may be refused for a reason that was met before are marked, and left to the end of their range. That changes
-# nothing as long as each of them is refused then, for such a reason; else it is undone, and never tried again.
+# nothing as long as each of them is refused then, for such a reason; else it is undone, and never tried again. Of those
+# that are proven to be refused, only the first is tried.
 _LEARN = """if ("#constraint" <> '' or "#state" = '22001') and "#state" || "#constraint" <> all("#causes") then
             "#doubt" := {condition};
             if "#doubt" is not null then
-              "#causes" := array_append("#causes", "#state" || "#constraint"); "#evidence" := '';
+              "#causes" := array_append("#causes", "#state" || "#constraint");
               "#doubts" := concat_ws(' or ', nullif("#doubts", ''), '(' || "#doubt" || ')');
               begin
                 execute {marks} into "#marks";
+                {conditions};
               exception when others then
                 "#causes" := null; "#marks" := null; "#doubt" := null;
               end;
             end if;
           end if;"""
 _DOUBTED = """if "#marks" is not null then
+          "#proven" := null;
+          if cardinality("#conditions") > 0 then
+            begin
+              execute {proven} into "#proven" using "#marks", {low}, {high};
+            exception when others then
+              "#wrong" := true;
+              raise;
+            end;
+          end if;
           {loop}
             "#at" := "#record"."#row" - {first};
-            {one}
-            if "#last" <> "#at" or not "#expected" then
-              "#wrong" := true;
-              raise 'one that was doubted is in';
+            "#proof" := coalesce(get_byte("#proven", "#at" - "#start"), 0);
+            if "#whys"["#proof"] is not null then
+              "#told" := "#tolds"["#proof"];
+              {convicted}
+            else
+              {one}
+              if "#last" <> "#at" or "#state" || "#constraint" <> all("#causes") then
+                "#wrong" := true;
+                raise 'one that was doubted is in';
+              end if;
+              if "#state" || "#constraint" || "#column" = "#told_by"["#proof"] then
+                "#tolds"["#proof"] := "#told"; "#whys"["#proof"] := {why};
+              end if;
             end if;
             exit when not {patient};
           end loop;
@@ -187,16 +209,22 @@ def block(
         "learn": "",
         "doubted": "",
     }
-    parts["one"] = _ONE.format(**parts)
+    parts["one"] = _ONE.format(**parts, refused=_REFUSED.format(why=_WHY))
     if alone and not first.trial.staged.stage:
         which = f'"#row" >= {first.first} and "#row" < {first.first + count}'
         parts["groups"] = "\n".join(_group(0, first, f"{_marked(first)} is distinct from 1"))
         parts["learn"] = _LEARN.format(
             condition=condition(first.trial),
             marks=marks(first.trial, which, '"#doubts"'),
+            conditions=conditions(first.trial),
         )
         parts["doubted"] = _DOUBTED.format(
-            **parts | {"loop": _each_row(first, f"{_marked(first)} = 1"), "first": first.first}
+            **parts | {"loop": _each_row(first, f"{_marked(first)} = 1"), "first": first.first},
+            proven=proven(first.trial, '"#row" >= $2 and "#row" < $3', f"{_marked(first, '$1')} = 1"),
+            low=_number(first, "#at"),
+            high=_number(first, "#end"),
+            convicted=_REFUSED.format(why='"#whys"["#proof"]'),
+            why=_WHY,
         )
     return "; ".join(
         [
@@ -212,7 +240,7 @@ def block(
 def refusals(answer: str, groups: Sequence[Staged]) -> dict[int, RejectedError]:
     """What a block found: the errors by the number of the record. It tells why where that is not as before."""
     numbers, reasons = json.loads(answer)
-    told = {number: evidence for number, *evidence in reasons}
+    told = dict(reasons)
     found: dict[int, RejectedError] = {}
     for number in numbers:
         if number in told:
@@ -242,14 +270,17 @@ def _bounds(group: Staged) -> Iterable[str]:
     yield f'"#high" := {group.first} + "#next"::int8 * {group.width};'
 
 
-def _marked(group: Staged) -> str:
+def _marked(group: Staged, marks: str = '"#block"."#marks"') -> str:
     """Of each row, when it is one to a record."""
-    return f'get_byte("#block"."#marks", ("#row" - {group.first})::int)'
+    return f'get_byte({marks}, ("#row" - {group.first})::int)'
+
+
+def _number(group: Staged, name: str) -> str:
+    return f'{group.first} + "#block"."{name}"::int8'
 
 
 def _each_row(group: Staged, more: str = "true") -> str:
-    start, end = (f'{group.first} + "#block"."{name}"::int8' for name in ("#at", "#end"))
-    which = f'"#row" >= {start} and "#row" < {end} and {more}'
+    which = f'"#row" >= {_number(group, "#at")} and "#row" < {_number(group, "#end")} and {more}'
     return f'for "#record" in select * from {group.trial.raw.stage} where {which} order by "#row" loop'  # noqa: S608 (quoted)
 
 

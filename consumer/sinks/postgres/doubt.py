@@ -1,13 +1,14 @@
 """Guesses which staged rows a constraint will refuse, so that they can be tried apart from all others.
 
-It is only a guess, made by the server from its catalogue: `block` rejects nobody who is not refused alone.
+It is only a guess, made by the server from its catalogue: `block` rejects nobody who is not refused alone, or proven to
+be (see `proof`).
 """
 
 from __future__ import annotations
 
 from psycopg import sql
 
-from consumer.sinks.postgres.plan import Trial
+from consumer.sinks.postgres.plan import Probe, Trial
 
 # Refused by a constraint on its own row (CHECK), for want of another row (a foreign key), or because of one (unique).
 # Not for want of one in the same table: it may be in the same range. OFFSET 0 keeps the planner from reading the whole
@@ -38,8 +39,13 @@ def condition(trial: Trial) -> str:
 
     It asks for the #constraint that refused rows; where there is none, their text was too long (SQLSTATE 22001).
     """
-    cuts = [f"{probe.value}::{probe.type_name}::text <> {probe.value}::text" for probe in trial.probes if probe.cuts]
+    cuts = [cut(probe) for probe in trial.probes if probe.cuts]
     return _CONDITION.format(table=literal(trial.table), cut=literal(" or ".join(cuts)) if cuts else "null")
+
+
+def cut(probe: Probe) -> str:
+    """The condition that a cast to its type would cut off more than blanks of this value, or of an array's elements."""
+    return f"rtrim({probe.value}::{probe.type_name}::text, ' ') <> rtrim({probe.value}::text, ' ')"
 
 
 def marks(trial: Trial, which: str, met: str) -> str:
