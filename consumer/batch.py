@@ -17,6 +17,8 @@ from consumer.course import Course, course_of
 from consumer.errors import TopicPartition
 from consumer.record import Message
 
+_UNSEEN = 16  # records to ask for while nobody knows how large they are: at most 1 MB each, as Kafka has it by default
+
 
 @dataclass(frozen=True, slots=True)
 class BatchPolicy:
@@ -217,9 +219,8 @@ class Collector:
         """
         there, ready = len(self._open.messages), self._policy.ready_records
         records = min(self._policy.max_records - there, ready - there if there < ready else ready)
-        if self._average:
-            records = min(records, int((self._policy.max_bytes - self._open.size) / self._average) + 1)
-        return max(1, records)
+        left = self._policy.max_bytes - self._open.size
+        return max(1, min(records, int(left / self._average) + 1 if self._average else _UNSEEN))
 
     @property
     def records(self) -> Counter[str]:

@@ -23,6 +23,7 @@ from consumer.record import Message
 
 # consume() keeps the interpreter's lock while it makes its records, and the writer waits for it several times a batch.
 _AT_ONCE = 500
+_LARGE_BYTES = 4 * 1024 * 1024  # of those: larger than they were when it was reckoned how many to ask for
 _CLOSE_SECONDS = 10.0
 _WAKE_SECONDS = 0.1
 DEFAULTS = {
@@ -187,10 +188,9 @@ class KafkaSource:
 
     def _consume(self, records: int, timeout: float) -> list[Any]:
         messages: list[Any] = self._consumer.consume(min(records, _AT_ONCE), timeout)
-        while messages and len(messages) % _AT_ONCE == 0 and len(messages) < records:
+        more = messages
+        while len(more) == _AT_ONCE and len(messages) < records and sum(map(len, more)) < _LARGE_BYTES:
             more = self._consumer.consume(min(records - len(messages), _AT_ONCE), 0)
-            if not more:
-                break
             messages += more
         return messages
 

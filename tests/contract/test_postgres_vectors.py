@@ -196,3 +196,22 @@ def test_what_was_encoded_for_a_table_that_has_changed_is_encoded_anew(
         ("x", ENOUGH, 0, 49),
         ("y", ENOUGH, 0, 49),
     ]
+
+
+def test_a_stage_of_a_type_that_has_gone_is_made_for_the_table_as_it_is(
+    connection: Connection, sink: PostgresSink
+) -> None:
+    """Behind pgbouncer a transaction begins in a session that has no stage yet, and the type may be gone by then."""
+    connection.execute("drop table if exists k; create type size as enum ('S'); create table k (id int primary key)")
+    connection.execute("alter table k add a size")
+    for column_type in ("size", "text"):
+        connection.execute(f"alter table k alter a type {column_type}")  # type: ignore[call-overload]
+        if column_type == "text":
+            connection.execute("drop type size cascade")
+        for number in range(2):
+            sink._session.connection(lambda: None).execute("discard temp")
+            sink.begin({})
+            sink.describe("k")
+            sink.apply([TableRows("k", ("id", "a"), [(number, "S")], range(1))])
+            sink.commit({})
+    assert connection.execute("select * from k order by id").fetchall() == [(0, "S"), (1, "S")]

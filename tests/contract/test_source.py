@@ -250,3 +250,22 @@ def test_records_carry_their_coordinates(world: World) -> None:
         (world.topic, 1, 1, b"1"),
     ]
     assert len(read[0]) == 1
+
+
+def test_of_records_that_are_larger_than_thought_one_poll_returns_few(kafka: str) -> None:
+    """Memory is bounded also where a topic's records grow at once: how many to ask for follows those before."""
+    world, value = kafka_world(kafka, "classic"), bytes(20_000)
+    producer = Producer({"bootstrap.servers": kafka, "compression.type": "lz4"})
+    for _ in range(1500):
+        producer.produce(world.topic, value, partition=0)
+    assert producer.flush(30) == 0
+    source, notes = world.open()
+    until(lambda: notes.owned == world.keys(), source)
+    source.start({(world.topic, 0): 0, (world.topic, 1): 0})
+    polls: list[int] = []
+    end = time.monotonic() + 30
+    while sum(polls) < 1500:
+        assert time.monotonic() < end, f"only {sum(polls)} came"
+        polls.append(len(source.poll(5000, 1.0)))
+    source.close()
+    assert max(polls) <= 500

@@ -64,6 +64,14 @@ def test_a_batch_is_taken_once_it_is_ready_and_grows_until_then() -> None:
     assert made.take(0).trigger == "records"  # type: ignore[union-attr]
 
 
+def test_few_records_are_asked_for_until_their_size_is_known() -> None:
+    """5,000 of 100 kB would be 500 MB at once; after the first ones no more are read than a batch takes."""
+    made = collector(BatchPolicy(max_bytes=1_000_000))
+    assert made.room * 1_000_000 <= 16_000_000
+    made.add([record(0, 0, b"x" * 100_000)], now=0)
+    assert made.room == 10
+
+
 def test_a_record_above_the_bytes_is_a_batch_of_its_own() -> None:
     """It is neither lost nor does it drag others along."""
     made = collector(BatchPolicy(max_bytes=10))

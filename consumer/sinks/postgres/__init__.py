@@ -1,6 +1,6 @@
 """PostgreSQL: binary COPY in one transaction with the offsets.
 
-A batch is four round trips: begin with locks and fingerprint, COPY and its end, commit with the offsets; by key two
+A batch is four round trips: begin with locks and fingerprint, COPY and its end, commit with the offsets; by key one
 more. Nothing is retried here and nothing isolated: errors become instructions (`sqlstate`), others act on them.
 """
 
@@ -36,6 +36,7 @@ __all__ = ["PostgresSink"]
 _T = TypeVar("_T")
 Connection = psycopg.Connection[Any]
 _LOCK_NOT_AVAILABLE = "55P03"
+_UNDEFINED_OBJECT = "42704"
 _LOCK_SECONDS = 2
 _END_SECONDS = 5
 _ATTEMPTS = 3
@@ -200,10 +201,15 @@ class PostgresSink:
     def _begun(self, connection: Connection, fences: Mapping[TopicPartition, Fence]) -> bool:
         """Open the transaction. False: the description of a table is out of date."""
         self._fences = fences
-        self._tables.begin()
+        opening = sql.SQL(self._tables.begin())
         # Without fences the table of offsets need not be there: a plan is made before the first run, too.
         lock = offsets.lock(self._group, fences) if self.transactional and fences else sql.SQL("select where false")
-        answers = run(connection, sql.SQL("; ").join([sql.SQL(_BEGIN), lock, sql.SQL(self._tables.opening)]))
+        try:
+            answers = run(connection, sql.SQL("; ").join([sql.SQL(_BEGIN), lock, opening]))
+        except psycopg.Error as error:
+            if error.sqlstate == _UNDEFINED_OBJECT:  # of a stage: a type that its table had
+                return False
+            raise
         found = offsets.held(answers[2][0])
         fenced = [key for key, fence in fences.items() if found.get(key) != fence] if self.transactional else []
         if fenced:

@@ -41,7 +41,7 @@ def run(connection: Connection, query: sql.Composable | str) -> list[Answer]:
 
 
 class Tables:
-    """Rows are written after the savepoint `microbatch`, which `opening` sets, and which follows what was applied.
+    """Rows are written after the savepoint `microbatch`, which `begin` has set, and which follows what was applied.
 
     `defers`: a refusal came at COMMIT, so that constraints are deferred which the catalogue did not show. What is not
     a refusal is raised as psycopg.Error, or as the instruction that it is.
@@ -56,14 +56,16 @@ class Tables:
         self._known: dict[str, Table] = {}  # as last asked for: what rows are made for
         self._applied = False  # something was written after the savepoint
         self._staged = 0  # rows of this transaction that went into stages
+        self._stages: set[str] = set()  # statements that make the stages used since the last transaction began
+        self._made: set[str] = set()  # those that were run as this one began
         self._suspect: int | None = None  # see isolate.Tries
         self._cause: RejectedError | None = None  # of the last refusal
         self.defers = False
-        self.opening = ""
+        self._opening = ""
 
     @property
     def fingerprints(self) -> frozenset[int]:
-        """What the statement in `opening` answers as long as no table has changed."""
+        """What the statement before the last of `begin` answers as long as no table has changed."""
         return frozenset().union(*(relation.fingerprints for relation in self._relations.values()))
 
     def describe(self, connection: Connection, table: str) -> Table:
@@ -88,11 +90,14 @@ class Tables:
 
     def forget(self) -> None:
         """The connection is another."""
-        self._relations, self._plans, self.opening = {}, {}, catalogue.opening([])
+        self._relations, self._plans, self._opening = {}, {}, catalogue.opening([])
+        self._stages = set()
 
-    def begin(self) -> None:
-        """A transaction begins."""
+    def begin(self) -> str:
+        """A transaction begins: with these statements, after its locks. Stages are made that were needed last time."""
         self._applied, self._staged = False, 0
+        self._made, self._stages = self._stages, set()
+        return "; ".join([*sorted(self._made), self._opening])
 
     def join(self) -> None:
         """Something else was written in the transaction."""
@@ -178,7 +183,9 @@ class Tables:
         first = self._staged
         with self._instructed(connection, plan, rows):
             if plan.stage:
-                run(connection, plan.create)
+                if plan.create not in self._made:
+                    run(connection, plan.create)
+                self._stages.add(plan.create)
                 self._staged += len(rows.rows)
             copy(connection, plan, rows, range(first, first + len(rows.rows)))
             if plan.stage:
@@ -243,7 +250,7 @@ class Tables:
         self._relations[table] = relation = catalogue.load(connection, table)
         self._known.setdefault(table, relation.table)
         self._plans = {key: plan for key, plan in self._plans.items() if key[0] != table}
-        self.opening = catalogue.opening(list(self._relations.values()))
+        self._opening = catalogue.opening(list(self._relations.values()))
         return relation
 
     @contextmanager
