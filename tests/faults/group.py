@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,12 @@ _NAME_IN_USE = "instance ID is still used"  # librdkafka's text for UNRELEASED_I
 
 @dataclass(frozen=True)
 class Services:
-    """Where a campaign runs, and a folder for its files."""
+    """Where a campaign runs, a folder for its files, and what is to be ended with it."""
 
     bootstrap: str
     dsn: str
     folder: Path
+    ends: ExitStack
 
 
 class Member:
@@ -147,6 +149,7 @@ class Group:
         self._started = 0
         self._ready = False  # whether the table of offsets is there
         self._connection = psycopg.connect(self.services.dsn, autocommit=True)
+        self.services.ends.callback(self.end)
         self._connection.execute(f"create table {self.name} (place bigserial, {COLUMNS})")
         if self.protocol == KIP_848:
             self._set_session()

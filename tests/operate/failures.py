@@ -104,7 +104,6 @@ class Patient:
             }
             | more,
         )
-        lab.ends.callback(self.group.end)
         self._producer = Producer({"bootstrap.servers": lab.services.bootstrap, "linger.ms": 5, "log_level": 0})
         self._count = 0
 
