@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
+from tests.faults.forked import Forked
 from tests.faults.load import COLUMNS, Ledger, kept, published
+from tests.faults.member import run
 from tests.faults.waiting import OverdueError, until
 
-ROOT = Path(__file__).parents[2]
 CLASSIC, KIP_848 = "classic", "consumer"
 SESSION_MS = {CLASSIC: 2000, KIP_848: 1000}
 _HEARTBEAT_MS = {CLASSIC: 300, KIP_848: 500}
@@ -34,11 +34,12 @@ _NAME_IN_USE = "instance ID is still used"  # librdkafka's text for UNRELEASED_I
 
 @dataclass(frozen=True)
 class Services:
-    """Where a campaign runs, and a folder for its files."""
+    """Where a campaign runs, a folder for its files, and what is to be ended with it."""
 
     bootstrap: str
     dsn: str
     folder: Path
+    ends: ExitStack
 
 
 class Member:
@@ -50,14 +51,15 @@ class Member:
         self._log = config.with_suffix(".log")
         if orders:
             self.order(*orders)
-        environment = os.environ | {"ORDERS": str(self._orders), "DEFECT": defect}
-        with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.member", config], cwd=ROOT, env=environment, stdout=log, stderr=log
-            )
+        self._log.touch()
+        self.process = Forked(run, config, self._orders, self._log, defect)
 
     def __str__(self) -> str:
         return f"member {self.number} (pid {self.process.pid})"
+
+    def is_in(self, owner: str) -> bool:
+        """Whether this owner of a partition, as the database names it, is this process."""
+        return f"-{self.process.pid}-" in owner
 
     def order(self, point: str, number: signal.Signals) -> None:
         """At the next time that it reaches `point`, it sends itself this signal."""
@@ -69,10 +71,10 @@ class Member:
         return self.process.poll() is not None
 
     def stopped(self) -> bool:
-        """Whether it was stopped since this was last asked."""
+        """Whether it is stopped now."""
         if self.dead():
-            raise AssertionError(f"{self} ended with {self.process.returncode}:\n{self.log()}")
-        return os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOHANG) is not None
+            raise AssertionError(f"{self} ended with {self.process.poll()}:\n{self.log()}")
+        return psutil.Process(self.process.pid).status() == psutil.STATUS_STOPPED
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -90,7 +92,7 @@ class Member:
     def ended(self, code: int, seconds: float = 30) -> None:
         """It must end by itself, with this exit code."""
         until(self.dead, f"{self} ends", seconds)
-        assert self.process.returncode == code, f"{self} ended with {self.process.returncode}:\n{self.log()}"
+        assert self.process.poll() == code, f"{self} ended with {self.process.poll()}:\n{self.log()}"
 
     def rebalances(self) -> list[str]:
         """The kinds of rebalances that it has seen."""
@@ -145,7 +147,9 @@ class Group:
         self._all: list[Member] = []
         self.session_ms = self.session_ms or SESSION_MS[self.protocol]
         self._started = 0
+        self._ready = False  # whether the table of offsets is there
         self._connection = psycopg.connect(self.services.dsn, autocommit=True)
+        self.services.ends.callback(self.end)
         self._connection.execute(f"create table {self.name} (place bigserial, {COLUMNS})")
         if self.protocol == KIP_848:
             self._set_session()
@@ -244,7 +248,7 @@ class Group:
         """No process is left behind."""
         for member in self._all:
             if not member.dead():
-                member.process.kill()
+                member.send(signal.SIGKILL)
                 member.process.wait()
         self._connection.close()
 
@@ -253,7 +257,8 @@ class Group:
     def stored(self) -> dict[int, tuple[int, str]]:
         """Next offset and owner of each partition."""
         query = "select partition, next_offset, owner from microbatch_offsets where group_id = %s and topic = %s"
-        if not self._exists("microbatch_offsets"):
+        self._ready = self._ready or self._exists("microbatch_offsets")
+        if not self._ready:
             return {}
         return {partition: (offset, owner) for partition, offset, owner in self._rows(query, self.name, self.topic)}
 
@@ -279,19 +284,18 @@ class Group:
 
     def owned(self, member: Member) -> dict[int, int]:
         """The partitions that it has claimed last, with their next offsets."""
-        pid = f"-{member.process.pid}-"
-        return {partition: offset for partition, (offset, owner) in self.stored().items() if pid in owner}
+        return {partition: offset for partition, (offset, owner) in self.stored().items() if member.is_in(owner)}
 
     def owners(self) -> list[Member]:
         """The members that own a partition now."""
-        return [member for member in self.members if self.owned(member)]
+        owners = [owner for _, owner in self.stored().values()]
+        return [member for member in self.members if any(map(member.is_in, owners))]
 
     def settled(self) -> bool:
         """Whether every member owns a partition, and every partition is owned by one."""
-        return (
-            len(self.owners()) == len(self.members)
-            and sum(len(self.owned(member)) for member in self.members) == self.partitions
-        )
+        owners = [owner for _, owner in self.stored().values()]
+        owned = [sum(map(member.is_in, owners)) for member in self.members]
+        return all(owned) and sum(owned) == self.partitions
 
     def position(self) -> int:
         """How far the group is: the sum of its next offsets."""
@@ -305,8 +309,9 @@ class Group:
     def taken_over(self, since: dict[int, int], member: Member) -> bool:
         """Whether others own what was `member`'s, and have gone beyond the batch that it has in hand."""
         stored = self.stored()
-        pid = f"-{member.process.pid}-"
-        return all(stored[p][0] > offset + MAX_RECORDS and pid not in stored[p][1] for p, offset in since.items())
+        return all(
+            stored[p][0] > offset + MAX_RECORDS and not member.is_in(stored[p][1]) for p, offset in since.items()
+        )
 
     # How it ends.
 

@@ -1,7 +1,4 @@
-"""A member of the group that dies or stops where a test tells it to: the real daemon, with a saboteur around its sink.
-
-`python -m tests.faults.member CONFIG`, with ORDERS (the file where orders are found) and DEFECT in the environment.
-"""
+"""A member of a group that dies or stops where a test tells it to: the real daemon, a saboteur around its sink."""
 
 from __future__ import annotations
 
@@ -133,22 +130,21 @@ def trap_copy(orders: Orders) -> None:
     LibpqWriter.write = trapped  # type: ignore[method-assign]
 
 
-def main() -> None:
+def run(config: Path, found_in: Path, log: Path, defect: str) -> None:
+    """All that this process does. `found_in`: the file where orders are found; `log` gets what it says."""
+    with log.open("ab") as file:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), stream.fileno())
     logs.configure()
-    orders = Orders(Path(os.environ["ORDERS"]))
-    defect = DEFECTS[os.environ["DEFECT"]]
+    orders = Orders(found_in)
     trap_copy(orders)
     avro._FEWEST = 1  # batches are small here, and are to go the way of large ones
-    settings = load(Path(sys.argv[1]))
+    settings = load(config)
     metrics = Metrics(str(settings.kafka["group.id"]))
     open_notifier(settings, metrics, "member")
     run_daemon(
         settings,
         metrics=metrics,
         on_progress=lambda _: orders.reach("before_kafka_commit"),
-        wrap=lambda sink: Saboteur(defect(sink), orders),
+        wrap=lambda sink: Saboteur(DEFECTS[defect](sink), orders),
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -31,11 +31,11 @@ class Site:
 
     def __init__(self, server: Postgres) -> None:
         self.server = server
+        self._do(f"do $$ begin if to_regrole('app') is null then {_ROLE} end if; end $$")
+        self._do("grant all on all tables in schema public to app")  # those that others have made here
         parts = conninfo_to_dict(server.dsn)
         self.proxy = Proxy(str(parts["host"]), int(str(parts["port"])))
         self.dsn = make_conninfo(server.dsn, port=self.proxy.port, user="app")
-        self._do(f"do $$ begin if to_regrole('app') is null then {_ROLE} end if; end $$")
-        self._do("grant all on all tables in schema public to app")  # those that others have made here
 
     def group(self, services: Services, topic: str, name: str, protocol: str = CLASSIC, **more: Any) -> Group:
         """A group that writes here; `more` are settings, and librdkafka's properties under `kafka`."""

@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -120,7 +121,7 @@ def mocked(services: Services, plan: list[str], round_: Round) -> None:
     mock, topic = MockKafka(), f"mocked_{uuid.uuid4().hex[:8]}"
     for name in (topic, f"{topic}.dlq"):
         mock.create(name)
-    services = Services(mock.bootstrap, services.dsn, services.folder)
+    services = replace(services, bootstrap=mock.bootstrap)
     # Its groups wait 3 s for their first members, which must not be taken for dead meanwhile.
     group = Group(services, topic, topic, MOCK_PARTITIONS, session_ms=6000, settings=SETTINGS, kafka=QUICK)
     with history(group), Load(mock.bootstrap, topic, MOCK_PARTITIONS, MOCK_RATE) as load:

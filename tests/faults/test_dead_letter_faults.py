@@ -7,7 +7,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -58,7 +58,7 @@ pytestmark = pytest.mark.timeout(0 if LONG else 300)
 class Line:
     """Records of one topic of a Kafka in memory into a real table; their dead letters into a topic of another Kafka."""
 
-    def __init__(self, bootstrap: str, dsn: str, folder: Path, round_: Round, pad: str = "") -> None:
+    def __init__(self, bootstrap: str, dsn: str, folder: Path, ends: ExitStack, round_: Round, pad: str = "") -> None:
         self.name, self.dlq = (name := f"letters_{uuid.uuid4().hex[:8]}"), f"{name}.dlq"
         self.bootstrap, self._dsn, self.ledger, self.metrics = bootstrap, dsn, Ledger(), Metrics()
         with psycopg.connect(dsn, autocommit=True) as connection:
@@ -76,6 +76,7 @@ class Line:
         settings = {"kafka": kafka, "topics": [name], "format": "json", "sink": {"dsn": dsn}}
         config.write_text(json.dumps(settings))
         sink = PostgresSink(dsn, [Target(name)], name, name)
+        ends.callback(sink.close)
         outbox = DeadLetterTopic(kafka | {"log_level": 0}, group=name)
         self._pipeline = Pipeline(
             MemorySource(broker, name, [name]),
@@ -141,8 +142,8 @@ class Line:
 class Real:
     """A topic of a real Kafka that is missing, or does not take records, or whose broker dies."""
 
-    def __init__(self, broker: Kafka, dsn: str, folder: Path) -> None:
-        self._broker, self._line = broker, partial(Line, broker.bootstrap, dsn, folder)
+    def __init__(self, broker: Kafka, dsn: str, folder: Path, ends: ExitStack) -> None:
+        self._broker, self._line = broker, partial(Line, broker.bootstrap, dsn, folder, ends)
         self._admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
 
     def missing(self, round_: Round) -> None:
@@ -201,8 +202,9 @@ class Real:
 class Mock:
     """A mock broker that answers with errors, or goes away."""
 
-    def __init__(self, dsn: str, folder: Path) -> None:
-        self._mock, self._dsn, self._folder = MockKafka(), dsn, folder
+    def __init__(self, dsn: str, folder: Path, ends: ExitStack) -> None:
+        self._mock = MockKafka()
+        self._line = partial(Line, self._mock.bootstrap, dsn, folder, ends)
 
     def answers(self, kind: str, round_: Round) -> None:
         """The next few of its answers are errors."""
@@ -224,14 +226,21 @@ class Mock:
         line.account()
 
     def _topic(self, round_: Round) -> Line:
-        line = Line(self._mock.bootstrap, self._dsn, self._folder, round_)
+        line = self._line(round_)
         self._mock.create(line.dlq)
         return line
 
 
-def test_dead_letter_faults(broker: Kafka, dsn: str, tmp_path: Path) -> None:
+@pytest.fixture
+def ends() -> Iterator[ExitStack]:
+    """What is to be closed at the end, also when a test fails."""
+    with ExitStack() as stack:
+        yield stack
+
+
+def test_dead_letter_faults(broker: Kafka, dsn: str, tmp_path: Path, ends: ExitStack) -> None:
     """Missing, too large, refused, not allowed, without replicas, without a broker: six kinds of failures."""
-    real, mock = Real(broker, dsn, tmp_path), Mock(dsn, tmp_path)
+    real, mock = Real(broker, dsn, tmp_path, ends), Mock(dsn, tmp_path, ends)
     lanes: list[dict[str, Callable[[Round], None]]] = [
         {
             "missing": real.missing,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,10 +91,17 @@ def at_work(group: Group, services: Services) -> Iterator[World]:
         group.finish(load.ledger)
 
 
+@pytest.fixture
+def site(server: Postgres) -> Iterator[Site]:
+    """The way to the database."""
+    with closing(Site(server)) as site:
+        yield site
+
+
 @pytest.mark.parametrize(("protocol", "how"), [(CLASSIC, "refused"), (KIP_848, "black hole")])
-def test_the_database_is_away(services: Services, server: Postgres, protocol: str, how: str) -> None:
+def test_the_database_is_away(services: Services, site: Site, protocol: str, how: str) -> None:
     """Connections refused, or silent."""
-    topic, site = create_topic(services), Site(server)
+    topic = create_topic(services)
     group = site.group(services, topic, topic, protocol, kafka={"max.poll.interval.ms": INTERVAL_MS}, **ADMIN)
     with at_work(group, services) as world:
         leave: dict[str, Callable[[], None]] = {"refused": site.proxy.refuse, "black hole": site.proxy.hang}
@@ -107,12 +114,11 @@ def test_the_database_is_away(services: Services, server: Postgres, protocol: st
         site.proxy.release()
         until(world.ready, "it is ready again")
         assert world.member.rebalances() == ["assigned"]
-    site.close()
 
 
-def test_the_broker_is_away(services: Services, server: Postgres, broker: Kafka) -> None:
+def test_the_broker_is_away(services: Services, site: Site, broker: Kafka) -> None:
     """Killed, and started again."""
-    topic, site = create_topic(services), Site(server)
+    topic = create_topic(services)
     group = site.group(services, topic, topic, kafka={"reconnect.backoff.max.ms": 500}, **ADMIN)
     with at_work(group, services) as world:
         until(lambda: group.position() == len(world.load.ledger), "what was read is written")
@@ -124,12 +130,11 @@ def test_the_broker_is_away(services: Services, server: Postgres, broker: Kafka)
         finally:
             broker.start()
         world.load.produce(1000)
-    site.close()
 
 
-def test_the_dead_letter_topic_is_away(services: Services, server: Postgres) -> None:
+def test_the_dead_letter_topic_is_away(services: Services, site: Site) -> None:
     """It is missing: rows are written until too many dead letters wait for it; then nothing is, until it is there."""
-    topic, site = create_topic(services), Site(server)
+    topic = create_topic(services)
     admin = AdminClient({"bootstrap.servers": services.bootstrap})
     admin.delete_topics([f"{topic}.dlq"])[f"{topic}.dlq"].result()
     kafka = {"max.poll.interval.ms": INTERVAL_MS, "topic.metadata.propagation.max.ms": 500}
@@ -145,4 +150,3 @@ def test_the_dead_letter_topic_is_away(services: Services, server: Postgres) -> 
         load.flush()
         until(world.ready, "it is ready again")
         group.finish(load.ledger)
-    site.close()

@@ -104,14 +104,14 @@ class Patient:
             }
             | more,
         )
-        lab.ends.callback(self.group.end)
         self._producer = Producer({"bootstrap.servers": lab.services.bootstrap, "linger.ms": 5, "log_level": 0})
         self._count = 0
 
     def start(self) -> Member:
-        """Start it, and wait until it answers."""
+        """Start it, and wait until it answers, unless it ends."""
         member = self.group.start(1)
-        until(lambda: member.get("/livez")[0] == 200, f"{self.group.name} answers")
+        until(lambda: member.dead() or member.get("/livez")[0] == 200, f"{self.group.name} answers")
+        assert not member.dead(), member.log()
         return member
 
     def work(self, records: int = BATCH) -> Member:

@@ -122,7 +122,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         if not isinstance(server, SmallDiskPostgres):
             del known["database full"]  # this machine lets us have no disk to fill
         every = {"well": Failure(well, "MicrobatchDeadLetters", 2)} | known
-        lab = Lab(Services(broker.bootstrap, server.dsn, folder), server, ends)
+        lab = Lab(Services(broker.bootstrap, server.dsn, folder, ends), server, ends)
         ports = lasting_ports(len(every))
         rules = folder / "alerts.yml"
         rules.write_text(scaled(ALERTS.read_text()))

@@ -111,7 +111,7 @@ class Kafka:
             command = [*self._java, *self._sharing(), "-Xmx512m", "kafka.Kafka", str(self._config)]
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         end = time.monotonic() + deadline
-        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        admin = self._admin()
         while True:
             try:
                 metadata = admin.list_topics(timeout=1)
@@ -148,6 +148,16 @@ class Kafka:
         self.stop()
         self.start()
 
+    def recover(self) -> None:
+        """Start the broker again, unless it answers: a test that failed may have left it ended or stopped."""
+        self.thaw()
+        if self.process.poll() is None and self._answers():
+            return
+        self.process.kill()
+        self.process.wait(10)
+        self._topics = set()
+        self.start()
+
     def freeze(self) -> None:
         """The broker does nothing until `thaw`; nobody is told."""
         self.process.send_signal(signal.SIGSTOP)
@@ -157,8 +167,16 @@ class Kafka:
         self.process.send_signal(signal.SIGCONT)
 
     def _remember(self) -> None:
-        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
-        self._topics = set(admin.list_topics(timeout=10).topics)
+        self._topics = set(self._admin().list_topics(timeout=10).topics)
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self._admin().list_topics(timeout=10).brokers)
+        except KafkaException:
+            return False
+
+    def _admin(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
 
     def _sharing(self) -> list[str]:
         if ARCHIVE.exists():

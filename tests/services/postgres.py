@@ -35,6 +35,16 @@ class Postgres(EmbeddedPostgres):
         self.process.send_signal(signal.SIGQUIT)
         self.process.wait(30)
 
+    def recover(self) -> None:
+        """Start the server again, unless it answers: a test that failed may have left it ended or stopped."""
+        self.thaw()
+        if self.process.poll() is None:
+            with suppress(psycopg.OperationalError):
+                psycopg.connect(self.dsn, connect_timeout=10).close()
+                return
+            self.crash()
+        self.start()
+
     def freeze(self) -> None:
         """Stop the server and all its sessions, until `thaw`; nobody is told."""
         for _ in range(2):  # it may have forked meanwhile
