@@ -7,13 +7,12 @@ left in a setting of the transaction, because a block has no result.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
 from consumer.errors import RejectedError
 from consumer.sinks.postgres.doubt import condition, literal, marks
-from consumer.sinks.postgres.plan import RECORD, Plan, Probe, Trial
 from consumer.sinks.postgres.proof import conditions, proven
+from consumer.sinks.postgres.staged import Staged, find_column, fit, variables
 from consumer.sinks.postgres.translation import rejection
 
 # Of the variables of PL/pgSQL some have names as columns may have them, `found`: in a statement, columns go first. Ours
@@ -66,9 +65,8 @@ begin
     end if;
     if "#singly" then
       {loop}
-        "#next" := "#at" + 1;
         {one}
-        "#at" := "#next";
+        "#at" := "#at" + 1;
         exit when not {patient};
       end loop;
       "#dense" := cardinality("#refused") - "#before" > greatest(1, "#size" / {dense});
@@ -86,12 +84,13 @@ _ONE = """begin
           get stacked diagnostics "#state" = returned_sqlstate, "#table" = table_name, "#column" = column_name,
             "#constraint" = constraint_name;
           {judge}
-          if "#table" = '' and "#column" = '' and left("#state", 2) in ('22', '23') then
-            {probes}
-          end if;
+          {probe}
           "#told" := concat_ws(chr(1), "#group", "#state", "#table", "#column", "#constraint");
           {refused}
         end;"""
+_PROBE = """if "#table" = '' and "#column" = '' and left("#state", 2) in ('22', '23') then
+            {find}
+          end if;"""
 _REFUSED = """if "#told" <> "#evidence" then
             "#evidence" := "#told"; "#why" := array_append("#why", format('[%s,%s]', "#at", {why}));
           end if;
@@ -157,18 +156,6 @@ _DENSE, _MOST = 16, 1024
 # Plans are made once, for tables that may be empty then, and for ranges of any length.
 _SETTINGS = {"jit": "off", "plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 _READ = "select current_setting('microbatch.refused')"
-_RANGE = '"#row" >= "#block"."#low" and "#row" < "#block"."#high"'
-_TURN = '"#turns"."#turn"'
-
-
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """One group of rows in the raw stage of `trial`: record number n has those from `first` + n * `width` on."""
-
-    table: str
-    trial: Trial
-    first: int
-    width: int
 
 
 def block(
@@ -187,8 +174,9 @@ def block(
     """
     first = groups[0]
     alone = first.trial.staged.alone if len(groups) == 1 and first.width == 1 else ""
-    written = "\n".join(statement for i, group in enumerate(groups) for statement in _group(i, group))
+    written = "\n".join(statement for i, group in enumerate(groups) for statement in group.write(i))
     judge = _JUDGE.format(of_record=_of_record(*of_record))
+    probed = any(group.trial.probes for group in groups)
     parts = {
         "count": count,
         "state": literal((cause and cause.sqlstate) or ""),
@@ -196,36 +184,22 @@ def block(
         "least": _LEAST_ROWS if alone else _LEAST,
         "dense": _DENSE,
         "most": _MOST,
-        "variables": " ".join(_variables(groups)),
+        "variables": " ".join(variables(groups)),
         "groups": written,
         "late": " ".join(f"{statement};" for statement in late),
         "judge": judge,
         "index": " ".join(f"{group.trial.index};" for group in groups),
-        "loop": _each_row(first) if alone else 'while "#at" < "#end" loop',
+        "loop": first.each_row() if alone else 'while "#at" < "#end" loop',
         "single": f"{alone};" if alone else written,
-        "before": _probes_alone(first.trial.probes) if alone else "",
-        "probes": '"#column" := "#probed";' if alone else _probes(groups),
+        "before": fit(first.trial) if alone else '"#next" := "#at" + 1;',
+        "probe": _PROBE.format(find='"#column" := "#probed";' if alone else find_column(groups)) if probed else "",
         "patient": "true" if patience is None else f'"#in_a_row" <= {patience}',
         "learn": "",
         "doubted": "",
     }
     parts["one"] = _ONE.format(**parts, refused=_REFUSED.format(why=_WHY))
     if alone and not first.trial.staged.stage:
-        which = f'"#row" >= {first.first} and "#row" < {first.first + count}'
-        parts["groups"] = "\n".join(_group(0, first, f"{_marked(first)} is distinct from 1"))
-        parts["learn"] = _LEARN.format(
-            condition=condition(first.trial),
-            marks=marks(first.trial, which, '"#doubts"'),
-            conditions=conditions(first.trial),
-        )
-        parts["doubted"] = _DOUBTED.format(
-            **parts | {"loop": _each_row(first, f"{_marked(first)} = 1"), "first": first.first},
-            proven=proven(first.trial, '"#row" >= $2 and "#row" < $3', f"{_marked(first, '$1')} = 1"),
-            low=_number(first, "#at"),
-            high=_number(first, "#end"),
-            convicted=_REFUSED.format(why='"#whys"["#proof"]'),
-            why=_WHY,
-        )
+        parts |= _guessing(first, count, parts)
     return "; ".join(
         [
             *(f"set local {name} = {value}" for name, value in _SETTINGS.items()),
@@ -235,6 +209,31 @@ def block(
             _READ,
         ]
     )
+
+
+def _guessing(group: Staged, count: int, parts: Mapping[str, object]) -> dict[str, str]:
+    """The parts that set doubted rows of this group apart, and tell those of them that are proven to be refused."""
+    which = f'"#row" >= {group.first} and "#row" < {group.first + count}'
+    doubted = _DOUBTED.format(
+        first=group.first,
+        loop=group.each_row(f"{group.marked()} = 1"),
+        one=parts["one"],
+        patient=parts["patient"],
+        low=group.number("#at"),
+        high=group.number("#end"),
+        proven=proven(group.trial, '"#row" >= $2 and "#row" < $3', f"{group.marked('$1')} = 1"),
+        convicted=_REFUSED.format(why='"#whys"["#proof"]'),
+        why=_WHY,
+    )
+    return {
+        "groups": "\n".join(group.write(0, f"{group.marked()} is distinct from 1")),
+        "learn": _LEARN.format(
+            condition=condition(group.trial),
+            marks=marks(group.trial, which, '"#doubts"'),
+            conditions=conditions(group.trial),
+        ),
+        "doubted": doubted,
+    }
 
 
 def refusals(answer: str, groups: Sequence[Staged]) -> dict[int, RejectedError]:
@@ -248,78 +247,6 @@ def refusals(answer: str, groups: Sequence[Staged]) -> dict[int, RejectedError]:
             error = rejection(state, table, column, constraint, groups[group].table)
         found[number] = error
     return found
-
-
-def _group(index: int, group: Staged, which: str = "true") -> Iterable[str]:
-    staged = group.trial.staged
-    yield f'"#group" := {index};'
-    yield from _bounds(group)
-    yield f"{group.trial.move(f'{_RANGE} and {which}')};"
-    if not staged.stage:
-        return
-    if staged.rounds:
-        yield f'"#rounds" := coalesce(({staged.count(_RANGE)}), 0);'
-        yield '<<"#turns">> for "#turn" in 1.."#rounds" loop'
-    yield from _merge(staged)
-    if staged.rounds:
-        yield "end loop;"
-
-
-def _bounds(group: Staged) -> Iterable[str]:
-    yield f'"#low" := {group.first} + "#at"::int8 * {group.width};'
-    yield f'"#high" := {group.first} + "#next"::int8 * {group.width};'
-
-
-def _marked(group: Staged, marks: str = '"#block"."#marks"') -> str:
-    """Of each row, when it is one to a record."""
-    return f'get_byte({marks}, ("#row" - {group.first})::int)'
-
-
-def _number(group: Staged, name: str) -> str:
-    return f'{group.first} + "#block"."{name}"::int8'
-
-
-def _each_row(group: Staged, more: str = "true") -> str:
-    which = f'"#row" >= {_number(group, "#at")} and "#row" < {_number(group, "#end")} and {more}'
-    return f'for "#record" in select * from {group.trial.raw.stage} where {which} order by "#row" loop'  # noqa: S608 (quoted)
-
-
-def _merge(staged: Plan) -> Iterable[str]:
-    for query in staged.queries(_RANGE, _TURN):
-        yield f'"#locked" := ({query});'
-    for change in staged.changes(_RANGE, _TURN):
-        yield f"{change};"
-
-
-def _variables(groups: Sequence[Staged]) -> Iterable[str]:
-    for i, group in enumerate(groups):
-        for j, probe in enumerate(group.trial.probes):
-            yield f'"#{i}_{j}" {probe.base};'
-
-
-def _probes(groups: Sequence[Staged]) -> str:
-    """Looks for the column whose value does not fit, which only COPY would have told: by assigning it to a variable."""
-    lines = ['begin case "#group"']
-    for i, group in enumerate(groups):
-        lines.append(f"when {i} then")
-        source = f"from {group.trial.raw.stage} where {_RANGE}"
-        for j, probe in enumerate(group.trial.probes):
-            lines.append(f'"#probed" := {literal(probe.column)};')
-            lines.append(f'for "#{i}_{j}" in select {probe.value} {source} loop end loop;')
-            if probe.type_name != probe.base:
-                lines.append(f"perform {probe.value}::{probe.type_name} {source};")
-    return "\n".join([*lines, 'end case; exception when others then "#column" := "#probed"; end;'])
-
-
-def _probes_alone(probes: Sequence[Probe]) -> str:
-    """The same for the row in the variable: before it is written, which is the quickest way to be refused."""
-    lines = []
-    for j, probe in enumerate(probes):
-        value = f'"{RECORD}".{probe.value}'
-        lines.append(f'"#probed" := {literal(probe.column)}; "#0_{j}" := {value};')
-        if probe.type_name != probe.base:
-            lines.append(f"perform {value}::{probe.type_name};")
-    return "\n".join([*lines, """"#probed" := '';"""])
 
 
 def _of_record(states: list[str], others: list[str]) -> str:

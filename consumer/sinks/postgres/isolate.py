@@ -24,7 +24,7 @@ class Tries:
     `attempt` writes all of it or nothing, and says why not; afterwards `suspect` is the ordinal that the refusal spoke
     of, if it did, which need not be at fault. `unfit` tells, by ordinal, what is refused before anything is sent.
     `search` writes all the records given (all ordinals of the rows) but those refused alone, and may give up after more
-    than so many refusals in a row; None: it cannot, and nothing is written.
+    than so many refusals in a row; None: it cannot, as where some are unfit, and nothing is written.
     """
 
     attempt: Callable[[Sequence[TableRows]], RejectedError | None]
@@ -37,16 +37,13 @@ def isolate(tries: Tries, rows: Sequence[TableRows], patience: int | None) -> Is
     """See Sink.isolate."""
     every, found = _records(rows), Refusals()
     left = _follow(tries, rows, every, found)
-    if left and (unfit := tries.unfit(_part(rows, left))):
+    searched = _search(tries, rows, left, patience)
+    if searched is None and (unfit := tries.unfit(_part(rows, left))):
         found |= unfit
         rows = [group.only({ordinal: ordinal for ordinal in left if ordinal not in unfit}) for group in rows]
-        left = _records(rows)
-        if not _too_many(every, found, patience) and not tries.attempt(rows):
-            left = []
-    if left and not _too_many(every, found, patience):
-        rows = _part(rows, left)
-        searched = None if len(left) <= _FEW else tries.search(rows, left, patience)
-        found |= _halve(tries, rows, left, patience) if searched is None else searched
+        left = [] if _too_many(every, found, patience) or not tries.attempt(rows) else _records(rows)
+        searched = _search(tries, rows, left, patience)
+    found |= _halve(tries, rows, left, patience) if searched is None else searched
     failures = [Failure(ordinal, found[ordinal]) for ordinal in sorted(found)]
     return Isolated(failures, finished=not _too_many(every, found, patience))
 
@@ -64,6 +61,10 @@ def _follow(tries: Tries, rows: Sequence[TableRows], records: list[int], found: 
         if not tries.attempt(_part(rows, records)):
             return []
     return records
+
+
+def _search(tries: Tries, rows: Sequence[TableRows], records: Sequence[int], patience: int | None) -> Refusals | None:
+    return None if len(records) <= _FEW else tries.search(_part(rows, records), records, patience)
 
 
 def _halve(tries: Tries, rows: Sequence[TableRows], records: list[int], patience: int | None) -> Refusals:

@@ -15,12 +15,13 @@ from psycopg import sql
 from consumer.errors import FatalError, RejectedError
 from consumer.sinks import Isolated
 from consumer.sinks.postgres import catalogue
-from consumer.sinks.postgres.block import Staged, block, refusals
+from consumer.sinks.postgres.block import block, refusals
 from consumer.sinks.postgres.catalogue import Relation
 from consumer.sinks.postgres.copying import copy, prepare, unfit
 from consumer.sinks.postgres.isolate import Refusals, Tries, isolate
 from consumer.sinks.postgres.plan import Plan, plan, trial
 from consumer.sinks.postgres.sqlstate import Rules
+from consumer.sinks.postgres.staged import Staged
 from consumer.sinks.postgres.translation import Translation, line
 from consumer.table import Column, Table, TableRows, Target
 
@@ -164,6 +165,8 @@ class Tables:
         present = self._in_order(rows)
         if any(self._relations[group.table].rules and not self._plan(connection, group).stage for group in present):
             return None
+        if self._cause and not self._cause.sqlstate:  # before the server had a say: some cannot be staged either
+            return None
         self._follow(connection)
         late = [_IMMEDIATE, *self._deferral()] if self._checks_late() else []
         try:
@@ -202,7 +205,9 @@ class Tables:
         found = trial(self._relations[rows.table], self._plan(connection, rows))
         sizes = Counter(rows.ordinals)
         width, first = max(sizes.values()), self._staged
-        numbers = [first + number * width + i for number, record in enumerate(records) for i in range(sizes[record])]
+        numbers: Sequence[int] = range(first, first + len(records))
+        if len(rows.rows) < len(records) or width > 1:
+            numbers = [first + n * width + i for n, record in enumerate(records) for i in range(sizes[record])]
         self._staged += len(records) * width
         run(connection, "; ".join(filter(None, [found.raw.create, found.staged.create])))
         copy(connection, found.raw, rows, numbers)
