@@ -59,6 +59,7 @@ bench-more: install ## latency, start, idle processor time, large records' memor
 	$(VENV)/bin/python -m tests.benchmarks.start
 	$(VENV)/bin/python -m tests.benchmarks.idle
 	$(VENV)/bin/python -m tests.benchmarks.memory --minutes 2 --partitions 64 --bytes 1000000
+	$(VENV)/bin/python -m tests.benchmarks.memory --minutes 2 --partitions 16 --bytes 100000
 	$(VENV)/bin/python -m tests.benchmarks.scale
 
 bench-peers: install ## against Quix Streams, FastStream, arroyo, Debezium and a naive loop; fetches them (10 minutes)
