@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from consumer.errors import RejectedError
@@ -22,6 +22,7 @@ SETTING = "; ".join([
 ])  # fmt: skip
 WORDS = ("text", "varchar(2)", "char(2)", 'text collate "C"', "varchar(2)")
 EXACTS = ("numeric", "numeric(2, 1)")
+_PATTERNS = "create unique index on item (word text_pattern_ops)"
 RULES = (
     "alter table item add check (number > 0)",
     "alter table item add check (number <> id)",
@@ -41,7 +42,7 @@ RULES = (
     "alter table item add foreign key (number) references one deferrable initially deferred",
     "create unique index on item (number) where id > 1",
     "create unique index on item (id, lower(word))",
-    "create unique index on item (word text_pattern_ops)",
+    _PATTERNS,
     "create trigger mend before insert on item for each row execute function mend()",
     "create trigger leave before insert on item for each row when (new.id = 1) execute function leave()",
     "create trigger refuse after insert on item for each row execute function refuse()",
@@ -63,6 +64,7 @@ ROWS = st.tuples(
     st.lists(ROWS, max_size=40),
 )
 def judged(dsn: str, types: tuple[str, str], rules: list[str], held: Sequence[Row], rows: Sequence[Row]) -> None:
+    assume(_PATTERNS not in rules or "char(2)" not in types)  # of which no such index can be
     with closing(Place(dsn)) as place:
         place.run(f"{SETTING}; create table item (id int, number int, word {types[0]}, exact {types[1]})")
         place.run("; ".join(rules))
