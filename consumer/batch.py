@@ -133,7 +133,7 @@ class Collector:
         self._next: dict[TopicPartition, int] = {}
         self._open = Batch()
         self._closed: deque[Batch] = deque()
-        self._average = 0.0
+        self._average: float | None = None  # bytes of the values read lately
 
     def start(self, positions: Mapping[TopicPartition, int]) -> None:
         """These partitions flow from now on, from these next offsets."""
@@ -220,7 +220,9 @@ class Collector:
         there, ready = len(self._open.messages), self._policy.ready_records
         records = min(self._policy.max_records - there, ready - there if there < ready else ready)
         left = self._policy.max_bytes - self._open.size
-        return max(1, min(records, int(left / self._average) + 1 if self._average else _UNSEEN))
+        if self._average is None:
+            return max(1, min(records, _UNSEEN))
+        return max(1, min(records, int(left / max(1.0, self._average)) + 1))
 
     @property
     def records(self) -> Counter[str]:

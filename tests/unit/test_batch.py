@@ -122,3 +122,11 @@ def test_a_batch_can_be_split_and_its_parts_join() -> None:
     assert (head.starts, head.next_offsets) == ({A: 0}, {A: 2})
     assert (rest.starts, rest.next_offsets) == ({A: 2, B: 0}, {A: 6, B: 2})
     assert rest.prepared == Mapped([TableRows("n", ("id",), [(2,), (3,), (4,)], [0, 1, 2])])
+
+
+def test_records_without_a_value_are_asked_for_by_the_thousand() -> None:
+    """Their size is known, and is nothing: only while no record was seen are few asked for."""
+    made = collector(BatchPolicy(max_records=5000))
+    assert made.room == 16
+    made.add([record(0, 0, b"")], now=0)
+    assert made.room == 4999
