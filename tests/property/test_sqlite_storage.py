@@ -20,4 +20,4 @@ WHOLE = MOMENTS.map(lambda moment: moment.replace(microsecond=0))
 def test_each_is_written_in_utc_and_of_one_width(values: list[datetime.datetime | None]) -> None:
     """So that text sorts as time does, whatever zones and nulls there are."""
     expected = [value and value.astimezone(datetime.UTC).isoformat(" ", "microseconds") for value in values]
-    assert [row[0] for row in bind([COLUMN], [(value,) for value in values])] == expected
+    assert bind([COLUMN], [(value,) for value in values]) == expected

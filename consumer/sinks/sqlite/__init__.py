@@ -108,7 +108,11 @@ class SqliteSink:
             raise FencedError(fenced)
 
     def prepare(self, rows: Sequence[TableRows]) -> None:
-        """See Sink.prepare: there is nothing to do."""
+        """See Sink.prepare. Of tables that were written before."""
+        for group in rows:
+            if (writer := self._writers.get((group.table, group.columns))) is not None:
+                with suppress(MicrobatchError, *_DRIVER):  # told by `apply`, which meets it again
+                    writer.prepare(group)
 
     def apply(self, rows: Sequence[TableRows]) -> None:
         """See Sink.apply."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
-from itertools import chain, groupby, islice
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, islice, repeat
 from typing import Any
 
 from consumer.errors import FatalError, RejectedError
 from consumer.sinks.sqlite.statements import Statements, key_of
 from consumer.sinks.sqlite.storage import bind
-from consumer.table import Column, Kind, Mode, Table, TableRows, Target
+from consumer.table import Kind, Mode, Table, TableRows, Target
 
 Row = Sequence[Any]
-# Rows of one INSERT: [M] a third less time than one by one, no more gain beyond; and what SQLite allows of parameters
-# (https://sqlite.org/limits.html), which wide tables would exceed.
-_TOGETHER, _PARAMETERS = 32, 32_766
+# Rows of one INSERT: as many as there are of these, and of what SQLite allows of parameters
+# (https://sqlite.org/limits.html). [M] From 32 on they take two thirds of the time of one by one. More still, because
+# sqlite3 gives the interpreter away for each statement, and who else wants it then has it for 5 ms.
+_TOGETHER, _PARAMETERS = (2500, 250, 25, 1), 32_766
 
 
 def faults(table: Table, target: Target) -> list[str]:
@@ -38,6 +40,14 @@ def faults(table: Table, target: Target) -> list[str]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The values of rows, one row after the other, as the writer `by` writes them."""
+
+    by: TableWriter
+    values: list[Any]
+
+
 class TableWriter:
     """Writes rows that have these columns. Raises FatalError when the table or its target cannot have them."""
 
@@ -51,37 +61,48 @@ class TableWriter:
         self._key = key_of(table, target)
         self._sql = Statements(table, target, columns)
 
+    def prepare(self, rows: TableRows) -> None:
+        """Make what `write` needs of the rows now, so that it need not. Raises what it would."""
+        if self._target.mode is not Mode.DELETE and rows.deletes is None:
+            rows.prepared = Bound(self, self._kept(rows))
+
     def write(self, connection: sqlite3.Connection, rows: TableRows) -> None:
         """All of the rows, in order. Raises RejectedError, and what sqlite3 raises."""
         if self._target.mode is Mode.DELETE:
             self._delete(connection, self._doomed(rows.rows))
         elif rows.deletes is None:
-            self._put(connection, self._kept(rows.rows, rows.known))
+            if not (isinstance(rows.prepared, Bound) and rows.prepared.by is self):
+                self.prepare(rows)
+            self._put(connection, rows.prepared.values, len(rows.rows))
         else:
             self._write_runs(connection, rows, rows.deletes)
 
     def _write_runs(self, connection: sqlite3.Connection, rows: TableRows, deletes: list[bool]) -> None:
         pairs = list(zip(rows.rows, deletes, strict=True))
-        kept = iter(self._kept([row for row, delete in pairs if not delete]))
+        width = len(self._names)
+        kept = self._kept(replace(rows, rows=[row for row, delete in pairs if not delete], vectors=(), known=()))
         doomed = iter(self._doomed([row for row, delete in pairs if delete]))
+        done = 0
         for deleting, run in groupby(deletes):
             count = sum(1 for _ in run)
             if deleting:
                 self._delete(connection, islice(doomed, count))
             else:
-                self._put(connection, list(islice(kept, count)))
+                self._put(connection, kept[done * width : (done + count) * width], count)
+                done += count
 
-    def _kept(self, rows: Sequence[tuple[Any, ...]], known: Sequence[Column | None] = ()) -> Sequence[Row]:
-        """Rows to insert or change, as SQLite stores them."""
+    def _kept(self, rows: TableRows) -> list[Any]:
+        """The values of rows to insert or change, as SQLite stores them."""
         if self._target.mode is not Mode.INSERT:
-            self._require(rows, (*self._deciding(), *(name for name in self._target.add if name in self._names)))
-        return bind(self._columns, rows, known)
+            self._require(rows.rows, (*self._deciding(), *(n for n in self._target.add if n in self._names)))
+        return bind(self._columns, rows.rows, rows.known, rows.vectors)
 
-    def _doomed(self, rows: Sequence[tuple[Any, ...]]) -> Sequence[Row]:
+    def _doomed(self, rows: Sequence[Row]) -> Iterable[Row]:
         """What finds the rows to delete: their key, and the version that they must not be newer than."""
         self._require(rows, self._deciding())
         places = [self._names.index(name) for name in self._deciding()] if rows else []
-        return bind([self._columns[place] for place in places], [tuple(row[place] for place in places) for row in rows])
+        values = bind([self._columns[i] for i in places], [tuple(row[i] for i in places) for row in rows])
+        return _by_row(values, len(places))
 
     def _deciding(self) -> tuple[str, ...]:
         return self._key if self._target.version is None else (*self._key, self._target.version)
@@ -96,21 +117,22 @@ class TableWriter:
     def _delete(self, connection: sqlite3.Connection, keys: Iterable[Row]) -> None:
         self._run(connection, self._sql.delete, keys)
 
-    def _put(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    def _put(self, connection: sqlite3.Connection, values: list[Any], count: int) -> None:
+        width, at = len(self._names), 0
         if self._target.mode is Mode.INCREMENT:
-            self._add(connection, self._folded(rows))
+            self._add(connection, self._folded(_by_row(values, width)))
             return
-        width = len(self._names)
-        together = min(_TOGETHER, _PARAMETERS // max(1, width))
-        whole = len(rows) // together * together if width else 0
-        if whole:
-            values = list(chain.from_iterable(rows[:whole]))
+        if not width:
+            self._run(connection, self._sql.put(1), repeat((), count))
+        for most in _TOGETHER if width else ():
+            together = max(1, min(most, _PARAMETERS // width))
             step = together * width
-            chunks = (values[start : start + step] for start in range(0, len(values), step))
-            self._run(connection, self._sql.put(together), chunks)
-        self._run(connection, self._sql.put(1), rows[whole:])
+            end = len(values) - (len(values) - at) % step
+            if end > at:
+                self._run(connection, self._sql.put(together), (values[i : i + step] for i in range(at, end, step)))
+                at = end
 
-    def _folded(self, rows: Sequence[Row]) -> list[Row]:
+    def _folded(self, rows: Iterable[Row]) -> list[Row]:
         """One row a key: numbers summed, of all else the last. The batch is taken by its net effect."""
         places = [self._names.index(name) for name in self._key]
         added = [self._names.index(name) for name in self._target.add if name in self._names]
@@ -143,6 +165,10 @@ class TableWriter:
                 raise
             reason = "an expression of the table (CHECK, generated column or trigger) failed on the row"
             raise RejectedError(reason, "SQLITE_ERROR", self._table) from None
+
+
+def _by_row(values: list[Any], width: int) -> Iterator[Row]:
+    return zip(*[iter(values)] * width, strict=True)
 
 
 def _compiles(connection: sqlite3.Connection, sql: str) -> bool:
