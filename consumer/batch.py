@@ -134,6 +134,7 @@ class Collector:
         self._open = Batch()
         self._closed: deque[Batch] = deque()
         self._average: float | None = None  # bytes of the values read lately
+        self._again: set[TopicPartition] = set()
 
     def start(self, positions: Mapping[TopicPartition, int]) -> None:
         """These partitions flow from now on, from these next offsets."""
@@ -160,6 +161,7 @@ class Collector:
     def add(self, messages: Sequence[Message], now: float) -> Counter[str]:
         """Take what one poll returned, at `now` (monotonic seconds). Returns how many were taken, by topic."""
         course = course_of(messages)
+        self._again.clear()
         if not self._flows(course):
             messages = list(self._forward(messages))
             course = course_of(messages)
@@ -187,6 +189,11 @@ class Collector:
     def next_offset(self, partition: TopicPartition) -> int | None:
         """The next offset to read of this partition; None if it does not flow."""
         return self._next.get(partition)
+
+    @property
+    def stepped_back(self) -> dict[TopicPartition, int]:
+        """The next offsets of the partitions of which `add` was given records that were read before."""
+        return {key: self._next[key] for key in self._again}
 
     def close(self, trigger: str) -> None:
         """Close the open batch, unless it is empty."""
@@ -245,9 +252,13 @@ class Collector:
         ends: dict[TopicPartition, int] = {}
         for message in messages:
             key, offset = (message.topic(), message.partition()), message.offset()
-            if key in self._next and offset >= ends.get(key, self._next[key]):
+            if key not in self._next:
+                continue
+            if offset >= ends.get(key, self._next[key]):
                 ends[key] = offset + 1
                 yield message
+            else:
+                self._again.add(key)
 
     def _fitting(self, messages: Sequence[Message], course: Course) -> tuple[int, str]:
         """How many of these the open batch takes, and the bound that closes it then ('' if none)."""

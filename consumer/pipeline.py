@@ -206,6 +206,17 @@ class Pipeline:
             messages = self._source.poll(self._room, self._patience(now))
         taken = self._collector.add(self._wanted(messages), self._clock())
         self._telemetry.consumed(taken)
+        if back := self._collector.stepped_back:
+            self._seek(back)
+
+    def _seek(self, positions: dict[TopicPartition, int]) -> None:
+        """Else all that is read again would be, up to where we are: perhaps the whole topic."""
+        places = ", ".join(f"{topic} partition {partition}: {at}" for (topic, partition), at in positions.items())
+        self._telemetry.trouble(f"Kafka: the client went back; reading on from {places}")
+        try:
+            self._source.seek(positions)
+        except UnavailableError:
+            self._reclaim(set(positions))
 
     def _wanted(self, messages: list[Message]) -> list[Message]:
         """Without what is beyond the goal, and no more of that."""

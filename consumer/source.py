@@ -108,7 +108,15 @@ class Source(Protocol):
         """
 
     def start(self, positions: Mapping[Coordinates, int]) -> None:
-        """Let these partitions flow from these next offsets. Raises UnavailableError: then claim them again."""
+        """Let these partitions flow from these next offsets. Raises UnavailableError: then claim them again.
+
+        A client may go back to the beginning half a second later: librdkafka 2.16 asks a logical offset once more when
+        the answer comes after a seek (rd_kafka_toppar_handle_Offset), as it does where brokers are slow. Whoever sees
+        that happen seeks again.
+        """
+
+    def seek(self, positions: Mapping[Coordinates, int]) -> None:
+        """Read these on from these next offsets, paused or not. Raises UnavailableError: then claim them again."""
 
     def pause(self, partitions: Collection[Coordinates]) -> None:
         """Stop fetching these; polling goes on."""
@@ -196,14 +204,18 @@ class KafkaSource:
 
     def start(self, positions: Mapping[Coordinates, int]) -> None:
         """See Source.start."""
+        self.seek(positions)
+        # Not before the seek: records of the former position have come after those of the new one then (measured).
+        self.resume(positions)
+        self._wake(positions)
+
+    def seek(self, positions: Mapping[Coordinates, int]) -> None:
+        """See Source.seek."""
         try:
             for (topic, partition), offset in positions.items():
                 self._consumer.seek(TopicPartition(topic, partition, offset))
         except KafkaException as error:
             raise UnavailableError(f"Kafka: a partition could not be positioned: {error.args[0].str()}") from error
-        # Not before the seek: records of the former position have come after those of the new one then (measured).
-        self.resume(positions)
-        self._wake(positions)
 
     def _wake(self, partitions: Collection[Coordinates]) -> None:
         """Ask the leaders anything: librdkafka's broker threads sleep for up to a second before they see a resume."""

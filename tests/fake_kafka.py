@@ -152,10 +152,13 @@ class MemorySource:
         return taken
 
     def start(self, positions: Mapping[TopicPartition, int]) -> None:
+        self.seek(positions)
+        self.resume(positions)
+
+    def seek(self, positions: Mapping[TopicPartition, int]) -> None:
         self._next |= positions
         for key in positions:
             self._ended.pop(key, None)
-        self.resume(positions)
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
         self._paused |= set(partitions)

@@ -320,11 +320,18 @@ def test_apply_is_all_or_nothing_over_tables(sink_factory: SinkFactory) -> None:
     ],
     ids=["unique", "check", "null", "range", "type", "surrogate", "object"],
 )
-def test_a_refusal_never_tells_values(sink_factory: SinkFactory, columns: str, rows: list[tuple[Any, ...]]) -> None:
-    """Each kind of refusal is a RejectedError that says where and why, without the value."""
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_refusal_never_tells_values(
+    sink_factory: SinkFactory, columns: str, rows: list[tuple[Any, ...]], ahead: bool
+) -> None:
+    """Each kind of refusal is a RejectedError that says where and why, without the value; also of prepared rows."""
     sink = opened(sink_factory())
+    sink.apply([group("item", columns, (9, "x" if columns == "id name" else 1))])
+    refused = [group("item", columns, *rows)]
+    if ahead:
+        sink.prepare(refused)
     with pytest.raises(RejectedError) as raised:
-        sink.apply([group("item", columns, *rows)])
+        sink.apply(refused)
     said = f"{raised.value} {raised.value.reason} {raised.value.__dict__} {raised.value.__cause__}"
     assert "secret" not in said
     assert "98765" not in said

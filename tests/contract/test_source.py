@@ -179,8 +179,22 @@ def test_pause_keeps_the_place(world: World) -> None:
     source.pause([(world.topic, 0)])
     world.produce(0, 3)
     assert [m for _ in range(6) for m in source.poll(100, 0.05)] == []
+    source.seek({(world.topic, 0): 3})  # where it is, unless the client went back meanwhile
+    assert [m for _ in range(6) for m in source.poll(100, 0.05)] == []
     source.resume([(world.topic, 0)])
     assert [m.offset() for m in [*first, *read_until(source, 3)]] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_seek_goes_on_from_there(world: World) -> None:
+    """Back, forth, and over what was fetched already."""
+    world.produce(0, 50)
+    source, notes = world.open()
+    until(lambda: notes.owned == world.keys(), source)
+    source.start({(world.topic, 0): 40, (world.topic, 1): 0})
+    until(lambda: source.poll(1, 0.05), source)
+    for position in (10, 45, 3):
+        source.seek({(world.topic, 0): position})
+        assert [m.offset() for m in read_until(source, 50 - position)] == list(range(position, 50))
 
 
 def test_a_second_member_takes_its_share_and_gives_it_back(world: World) -> None:

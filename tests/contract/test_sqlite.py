@@ -6,6 +6,7 @@ import datetime
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,18 @@ def test_a_trigger_that_ends_the_transaction_stops(path: Path) -> None:
             sink.apply([group("item", "id", (2,))])
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("select * from item").fetchall() == []
+
+
+def test_what_was_bound_for_a_table_that_has_changed_is_bound_anew(path: Path) -> None:
+    """A number is not what a column that keeps digits as text would have been given."""
+    with closing(sqlite3.connect(path)) as connection, opening(path) as sink:
+        connection.execute("create table price (amount decimal)")
+        opened(sink).apply([group("price", "amount", (Decimal("2.50"),))])
+        sink.rollback()
+        rows = group("price", "amount", (Decimal("1.50"),))
+        sink.prepare([rows])
+        assert rows.prepared.values == [1.5]
+        connection.executescript("drop table price; create table price (amount decimal text)")
+        opened(sink).apply([rows])
+        sink.commit({})
+        assert connection.execute("select amount from price").fetchall() == [("1.50",)]

@@ -335,6 +335,22 @@ DEFECTS = (
         f"{_ACCOUNTING}::test_records_of_partitions_that_leave_are_released",
     ),
     Defect(
+        "a client that goes back to the beginning is left there",
+        _PIPELINE,
+        "        if back := self._collector.stepped_back:\n            self._seek(back)\n",
+        "",
+        f"{_GREAT}::test_a_client_that_goes_back_is_sent_on_at_once",
+        quick=True,
+    ),
+    Defect(
+        "values bound for a SQLite table that has changed are written",
+        f"{_SQLITE}/write.py",
+        "isinstance(rows.prepared, Bound) and rows.prepared.by is self",
+        "isinstance(rows.prepared, Bound)",
+        "tests/contract/test_sqlite.py::test_what_was_bound_for_a_table_that_has_changed_is_bound_anew",
+        quick=True,
+    ),
+    Defect(
         "a hold goes on without a probe",
         _PIPELINE,
         "            self._writer.breaker.probe()\n",

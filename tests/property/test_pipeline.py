@@ -31,7 +31,7 @@ from consumer.steering import Steering
 from consumer.table import Column, Kind, Table, TableRows, Target
 from consumer.telemetry import Telemetry
 from consumer.writer import Writer
-from tests.fake_kafka import MemoryBroker, MemoryCluster, MemorySource
+from tests.fake_kafka import MemoryBroker, MemoryCluster, MemoryMessage, MemorySource
 from tests.fakes import MemoryDatabase, MemoryOutbox, MemorySink, MemoryTable, MemoryTopics
 
 PARTITIONS = 4
@@ -89,6 +89,22 @@ class FaultySink(MemorySink):
         self.faults.strike("after")
 
 
+class ForgetfulSource(MemorySource):
+    """Goes back to the beginning once, as librdkafka does when an offset that it asked for comes after a seek."""
+
+    forgot_at: int | None = None
+
+    def poll(self, records: int, timeout: float) -> list[MemoryMessage]:
+        messages = super().poll(records, timeout)
+        if self.forgot_at is None and self._next.get(("t", 0), 0) >= 500:
+            self.forgot_at, self._next["t", 0] = self._next["t", 0], 0
+        return messages
+
+    def seek(self, positions: Mapping[TopicPartition, int]) -> None:
+        assert self.forgot_at is None or positions == {("t", 0): self.forgot_at}
+        super().seek(positions)
+
+
 @dataclass
 class World:
     """One topic, one table, and the members that move records between them."""
@@ -130,9 +146,11 @@ class World:
         most: int = 500,
         stop: bool = False,
         goal: Goal | None = None,
+        source: Callable[..., MemorySource] = MemorySource,
     ) -> Member:
         self.owners += 1
-        return Member(self, f"owner-{self.owners}", Faults(deque(faults)), max_records, start, most, stop, goal)
+        owner = f"owner-{self.owners}"
+        return Member(self, owner, Faults(deque(faults)), max_records, start, most, stop, goal, source)
 
     def numbers(self) -> list[int]:
         return sorted(row["number"] for row in self.database.rows("seen"))
@@ -157,6 +175,7 @@ class Member:
         most: int,
         stop: bool,
         goal: Goal | None,
+        source: Callable[..., MemorySource] = MemorySource,
     ) -> None:
         sink = FaultySink(world.database, [Target("seen")], "g", owner)
         sink.faults = faults
@@ -166,7 +185,7 @@ class Member:
         self.goal, self.faults = goal or Goal(), faults
         self._pool, self._stop = world.pool, threading.Event()
         self.pipeline = Pipeline(
-            MemorySource(world.broker, "g", ["t", "t2"]),
+            source(world.broker, "g", ["t", "t2"]),
             MemoryCluster(world.broker, "g"),
             Writer(sink, CoordinatesMapper(), Breaker(most, 1.0), MemoryOutbox(world.topics)),
             sink.interrupt,
@@ -340,6 +359,18 @@ def test_a_partition_that_comes_later_is_read_from_its_beginning() -> None:
         world.broker.produce("t", 0, b"8")
         until(lambda: 8 in world.numbers())
     assert world.numbers() == [8, 100]
+
+
+def test_a_client_that_goes_back_is_sent_on_at_once() -> None:
+    """Not when all that it has read again is behind it: that may be the topic."""
+    world = World()
+    world.produce(600 * PARTITIONS)
+    with world.member(max_records=100, source=ForgetfulSource) as member:
+        until(lambda: len(world.numbers()) >= world.produced)
+        told = [event["reason"] for event in member.telemetry.status()["events"] if event["event"] == "trouble"]
+    assert world.numbers() == list(range(world.produced))
+    (only,) = told
+    assert only.startswith("Kafka: the client went back; reading on from t partition 0: 5")
 
 
 def test_offsets_of_another_cluster_hold() -> None:
