@@ -166,6 +166,7 @@ class KafkaSource:
         strategy = str(self._properties.get("partition.assignment.strategy", "cooperative"))
         self._incremental = not is_classic(properties) or strategy.startswith("cooperative")
         self._failure: BaseException | None = None
+        self._ended_fetching: set[Coordinates] = set()
 
     def open(self, listener: Listener) -> None:
         """See Source.open. Raises FatalError when librdkafka refuses the properties."""
@@ -211,6 +212,9 @@ class KafkaSource:
 
     def seek(self, positions: Mapping[Coordinates, int]) -> None:
         """See Source.seek."""
+        if self._ended_fetching & positions.keys():
+            self.rejoin()
+            raise UnavailableError("Kafka: a partition must be assigned anew; joining the group again")
         try:
             for (topic, partition), offset in positions.items():
                 self._consumer.seek(TopicPartition(topic, partition, offset))
@@ -248,6 +252,7 @@ class KafkaSource:
 
     def rejoin(self) -> None:
         """See Source.rejoin."""
+        self._ended_fetching.clear()
         self._consumer.unsubscribe()
         self._subscribe()
 
@@ -313,7 +318,10 @@ class KafkaSource:
         if code in _IGNORED:
             return
         if code == KafkaError._AUTO_OFFSET_RESET:
-            self._listener.out_of_range((message.topic(), message.partition()))
+            key = message.topic(), message.partition()
+            # librdkafka does not fetch it again, nor take a seek, until it is assigned anew (rd_kafka_offset_reset).
+            self._ended_fetching.add(key)
+            self._listener.out_of_range(key)
         elif code in _FORBIDDEN:
             hint = "Give the user READ on the topics and the group, or mend security.* and sasl.* under `kafka:`."
             raise FatalError(f"Kafka refuses access: {error.str()}", hint)

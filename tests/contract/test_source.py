@@ -13,6 +13,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from consumer.cluster import Cluster, KafkaCluster
+from consumer.errors import UnavailableError
 from consumer.source import KafkaSource, Source
 from tests.fake_kafka import MemoryBroker, MemoryCluster, MemorySource
 
@@ -151,6 +152,15 @@ def read_until(source: Source, count: int, deadline: float = 30) -> list[Any]:
     return read
 
 
+def started(source: Source, positions: dict[Key, int]) -> bool:
+    """False: not yet."""
+    try:
+        source.start(positions)
+    except UnavailableError:
+        return False
+    return True
+
+
 def test_assigned_partitions_do_not_flow_until_started(world: World) -> None:
     """What is read before the claim could be somebody else's."""
     world.produce(0, 5)
@@ -237,6 +247,8 @@ def test_a_position_that_kafka_does_not_hold_is_told_and_never_skipped(world: Wo
     read = until(lambda: notes.gone_out_of_range == [(world.topic, 0)], source)
     assert read == []
     assert world.cluster.states([(world.topic, 0)])[world.topic, 0].low == 6
+    until(lambda: started(source, {(world.topic, 0): 6}), source)  # somebody has said that it goes on there
+    assert [m.offset() for m in read_until(source, 4)] == [6, 7, 8, 9]
 
 
 def test_the_end_is_told_also_where_the_last_offsets_hold_no_record(world: World) -> None:
