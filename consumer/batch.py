@@ -28,7 +28,7 @@ class BatchPolicy:
     """
 
     max_records: int = 20_000
-    max_bytes: int = 6 * 1024 * 1024
+    max_bytes: int = 5 * 1024 * 1024
     max_wait_ms: int = 500
     ready_records: int = 5000
 

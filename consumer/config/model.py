@@ -125,7 +125,7 @@ class BatchSettings(_Strict):
     """When a batch is closed: by whichever bound is reached first."""
 
     max_records: Whole = Field(default=20_000, ge=1, description="records")
-    max_bytes: Size = Field(default=ByteSize(6 * 1024 * 1024), ge=1, description="bytes of values; `8MiB` works")
+    max_bytes: Size = Field(default=ByteSize(5 * 1024 * 1024), ge=1, description="bytes of values; `8MiB` works")
     max_wait_ms: Whole = Field(default=500, ge=0, description="milliseconds since the first record of the batch")
     ready_records: Whole = Field(
         default=5000,

@@ -115,7 +115,7 @@ def test_a_change_is_taken_logged_counted_and_shown() -> None:
     daemon = Daemon()
     assert daemon.steering.news() is False
     answer = daemon.operations.change([("batch.max_records", "100"), ("batch.max_bytes", "1MiB")])
-    assert answer == "batch.max_records: 20000 -> 100; batch.max_bytes: 6291456 -> 1048576"
+    assert answer == "batch.max_records: 20000 -> 100; batch.max_bytes: 5242880 -> 1048576"
     assert (daemon.steering.policy.max_records, daemon.steering.policy.max_bytes) == (100, 1048576)
     assert daemon.steering.news() is True
     status = daemon.operations.status()
