@@ -296,15 +296,18 @@ def main() -> None:
     """Measure, show, save."""
     options = parser("tests.benchmarks.operating", __doc__)
     options.add_argument("--reactions", type=int, default=3, help="rounds of reactions; default %(default)s")
+    options.add_argument("--only", nargs="+", choices=CANDIDATES, default=list(CANDIDATES), help="these candidates")
     arguments, console = options.parse_args(), wide()
     with starting(console, arguments.records, [_FORM]) as lab:
         before = circumstances(lab.dsn)
-        rounds = report.in_turn(arguments.rounds, candidates(lab), console)
+        chosen = {name: run for name, run in candidates(lab).items() if name in arguments.only}
+        rounds = report.in_turn(arguments.rounds, chosen, console)
         with console.status("reactions"):
             reactions = pauses(lab, arguments.reactions) | outages(lab, arguments.reactions)
     visits = {name: candidate.turns for name, candidate in CANDIDATES.items() if candidate.turns}
     found = before | report.results(rounds, RATIOS)
     found |= {"records": arguments.records, "visits": visits}
+    reactions = {text: values for text, values in reactions.items() if values}
     found |= {"reactions": {text: asdict(spread(values)) for text, values in reactions.items()}}
     console.print(reacted(reactions), f"Visits in each round: {visits}")
     report.present(console, "operating", found, NOTES)
