@@ -9,6 +9,8 @@ itself, and its answer is the same whenever the transaction asks:
 - A CHECK counts if all of its functions are the server's own, and immutable: it reads no tables, and tells no time.
 - A unique key counts if it is whole, immediate, of the server's own types and their usual order, so that `=` is what it
   is unique by. Whoever holds the key is in the table, and came before: any later row of the key is doubted as well.
+- A foreign key counts if it refers to another plain table without policies, by types as above and their `=`: whose row
+  is not seen there when it is asked, would have been refused at that moment.
 - Text is too long if more than blanks would be cut off; `varchar` and `char` cut off blanks without an error.
 
 The evidence is that of the first such row of a condition, which is tried alone nevertheless.
@@ -52,6 +54,22 @@ _CONDITIONS = """select "#conditions" || coalesce(array_agg(condition), array[]:
   group by indexrelid, indrelid
   having bool_and(exists ({exact}) and k.sorted = typcollation and exists (
     select from pg_opclass where oid = k.class and opcdefault and oid < {own}))
+  union all
+  select format('%s and not exists (select from only %s t where %s offset 0)',
+    string_agg(format('r.%I is not null', here.attname), ' and '), confrelid::regclass,
+    string_agg(format('t.%I operator(pg_catalog.=) r.%I', there.attname, here.attname), ' and ')),
+    "#state" || "#constraint"
+  from pg_constraint c
+  cross join unnest(conkey, confkey, conpfeqop) as k (number, key, operator)
+  join pg_attribute here on here.attrelid = conrelid and here.attnum = k.number
+  join pg_attribute there on there.attrelid = confrelid and there.attnum = k.key
+  where conrelid = {table}::regclass and conname = "#constraint" and contype = 'f' and confrelid <> conrelid
+    and not row_security_active(confrelid)
+    and exists (select from pg_class where oid = confrelid and relkind = 'r')
+  group by c.oid, confrelid
+  having bool_and(exists ({exact}) and here.atttypid = there.atttypid and here.attcollation = there.attcollation
+    and exists (
+      select from pg_operator where oid = k.operator and oprname = '=' and oprleft = oprright and oid < {own}))
   union all
   select * from unnest({cuts}, {cut_causes}) where "#state" = '22001' and "#constraint" = ''
 ) as found (condition, cause)
