@@ -110,3 +110,14 @@ def test_what_was_bound_for_a_table_that_has_changed_is_bound_anew(path: Path) -
         opened(sink).apply([rows])
         sink.commit({})
         assert connection.execute("select amount from price").fetchall() == [("1.50",)]
+
+
+@pytest.mark.parametrize("count", [1, 24, 2776, 5000, 5001])
+def test_rows_go_in_by_lots_in_their_order(path: Path, count: int) -> None:
+    """Of any number."""
+    rows = group("item", "id amount", *((number * 7, number) for number in range(count)))
+    with opening(path) as sink:
+        opened(sink).apply([rows])
+        sink.commit({})
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("select id, amount from item order by rowid").fetchall() == rows.rows

@@ -14,10 +14,10 @@ from consumer.sinks.sqlite.storage import bind
 from consumer.table import Kind, Mode, Table, TableRows, Target
 
 Row = Sequence[Any]
-# Rows of one INSERT: as many as there are of these, and of what SQLite allows of parameters
-# (https://sqlite.org/limits.html). [M] From 32 on they take two thirds of the time of one by one. More still, because
-# sqlite3 gives the interpreter away for each statement, and who else wants it then has it for 5 ms.
-_TOGETHER, _PARAMETERS = (2500, 250, 25, 1), 32_766
+# Rows of one INSERT: as many as there are of these, and no more than it may have parameters. [M] From 32 on they take
+# two thirds of the time of one by one. More still, because sqlite3 gives the interpreter away for each statement, and
+# who else wants it then has it for 5 ms.
+_TOGETHER = (2500, 250, 25, 1)
 
 
 def faults(table: Table, target: Target) -> list[str]:
@@ -118,14 +118,18 @@ class TableWriter:
         self._run(connection, self._sql.delete, keys)
 
     def _put(self, connection: sqlite3.Connection, values: list[Any], count: int) -> None:
-        width, at = len(self._names), 0
         if self._target.mode is Mode.INCREMENT:
-            self._add(connection, self._folded(_by_row(values, width)))
-            return
-        if not width:
+            self._add(connection, self._folded(_by_row(values, len(self._names))))
+        elif self._names:
+            self._insert(connection, values)
+        else:
             self._run(connection, self._sql.put(1), repeat((), count))
-        for most in _TOGETHER if width else ():
-            together = max(1, min(most, _PARAMETERS // width))
+
+    def _insert(self, connection: sqlite3.Connection, values: list[Any]) -> None:
+        width, at = len(self._names), 0
+        allowed = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // width
+        for most in _TOGETHER:
+            together = max(1, min(most, allowed))
             step = together * width
             end = len(values) - (len(values) - at) % step
             if end > at:
