@@ -23,6 +23,8 @@ from consumer.table import Kind
 
 Array = NDArray[Any]
 _SMALL = 1 << 16
+_SHORT = 24  # bytes of text that may take five times as many for a moment
+_WORTH = 100  # so many texts of one length take numpy no longer than one by one
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 # Of its own: a transform may have changed the one of the thread.
 _DECIMALS = Context(prec=18, Emax=MAX_EMAX, Emin=MIN_EMIN)
@@ -166,15 +168,35 @@ def _all_values(vector: Vector) -> list[Any]:
         make = _OF_NUMBERS.get(vector.kind)
         found: list[Any] = make(vector) if make else vector.values.tolist()
         return found
-    data, ends = vector.data, vector.starts + vector.sizes
-    parts = [data[start:end] for start, end in zip(vector.starts.tolist(), ends.tolist(), strict=True)]
     match vector.kind:
         case Kind.TEXT | Kind.ENUM:
-            return list(map(bytes.decode, parts))
+            return _texts(vector)
         case Kind.UUID:
-            return [UUID(bytes=part) for part in parts]
+            return [UUID(bytes=part) for part in _parts(vector.data, vector.starts, vector.sizes)]
         case _:
-            return parts
+            return _parts(vector.data, vector.starts, vector.sizes)
+
+
+def _parts(data: bytes, starts: Array, sizes: Array | int) -> list[bytes]:
+    ends = starts + sizes
+    return [data[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+
+
+def _texts(vector: Spans) -> list[str]:
+    """Short text of few lengths by numpy, in a quarter of the time, but for what it does not keep: NUL at the end."""
+    groups = vector.groups
+    if len(groups) * _WORTH > len(vector.starts) or any(size > _SHORT for size, _ in groups):
+        return list(map(bytes.decode, _parts(vector.data, vector.starts, vector.sizes)))
+    found = np.full(len(vector.starts), "", np.object_)
+    for size, places in groups:
+        starts = vector.starts[places]
+        octets = items(vector.data, f"V{size}")[starts].view(np.uint8).reshape(-1, size)
+        if octets.max() < 128 and octets[:, -1].all():
+            found[places] = octets.astype(np.uint32).view(f"U{size}").ravel().tolist()
+        else:
+            found[places] = list(map(bytes.decode, _parts(vector.data, starts, size)))
+    texts: list[str] = found.tolist()
+    return texts
 
 
 def _decimals(vector: Numbers) -> list[Decimal]:

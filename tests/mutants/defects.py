@@ -757,6 +757,13 @@ where group_id = {group} order""",
         "tests/unit/mapping/test_transform.py::test_a_row_is_what_it_was_when_it_was_given",
     ),
     Defect(
+        "text of a vector loses NUL at its end",
+        "consumer/vector.py",
+        " and octets[:, -1].all()",
+        "",
+        "tests/property/test_vectors.py::test_text_is_what_it_was",
+    ),
+    Defect(
         "a plan keeps what it has tried",
         "consumer/preview/trial.py",
         "transaction(sink, keep=False)",

@@ -18,9 +18,9 @@ from consumer.decode.avro import AvroDecoder, FramedAvroDecoder
 from consumer.decode.avro_schema import load
 from consumer.decode.avro_types import Record
 from consumer.decode.avro_vectors import UnfitError, VectorReader
-from consumer.errors import DecodeError
+from consumer.errors import DecodeError, FatalError
 from consumer.table import Kind
-from consumer.vector import Numbers, rows_of, values_of
+from consumer.vector import Numbers, rows_of, spans_of, values_of
 from tests.property.avro_drawn import DECIMAL_FIXED, LOGICAL, PRIMITIVES, named, payloads
 from tests.property.test_avro_agreement import mutated
 
@@ -117,6 +117,16 @@ def test_a_batch_of_several_schemas_is_one_vector_a_field(data: st.DataObject) -
         )
 
 
+@settings(deadline=None)
+@given(
+    st.lists(st.text(max_size=4) | st.text("a\0\x7f", max_size=3) | st.text("ab", min_size=22, max_size=27), max_size=4)
+)
+def test_text_is_what_it_was(texts: list[str]) -> None:
+    """Of one length or several, long or short, with NUL at its end or in it, empty, and in any script."""
+    many = texts * ENOUGH
+    assert values_of(spans_of(Kind.TEXT, list(map(str.encode, many)))) == many
+
+
 def one_by_one(call: Callable[[], Any]) -> Any:
     """The result of a call in which nothing is read as vectors."""
     with pytest.MonkeyPatch.context() as patch:
@@ -128,8 +138,8 @@ def dicts(decoder: Decoder, batch: list[bytes]) -> str:
     """What is decoded, with its types; or why it cannot be."""
     try:
         return repr(decoder.decode(batch))
-    except DecodeError as error:
-        return error.reason
+    except (DecodeError, FatalError) as error:
+        return str(error)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=SLOW)
