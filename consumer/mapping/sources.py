@@ -8,17 +8,21 @@ from functools import cached_property
 from typing import Any
 
 import msgspec
+import numpy as np
 from msgspec import UNSET
 
 from consumer.decode import Decoder
 from consumer.errors import ConfigError, DecodeError, MappingError
 from consumer.record import Headers, Message
 from consumer.table import Column, Kind
+from consumer.vector import Numbers, values_of
 
 _TEXTUAL = {Kind.TEXT, Kind.ENUM}
 _skim = msgspec.json.Decoder(msgspec.Raw).decode
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_EPOCH = datetime.datetime(1970, 1, 1)
 _MILLISECOND = datetime.timedelta(milliseconds=1)
+_FIRST, _LAST = ((moment - _EPOCH) // _MILLISECOND for moment in (datetime.datetime.min, datetime.datetime.max))
+_TIMESTAMP = np.dtype([("kind", np.int64), ("milliseconds", np.int64)])
 
 
 class Inputs:
@@ -99,10 +103,12 @@ def headers_of(message: Message) -> Headers:
 
 def moments(timestamps: Iterable[tuple[int, int]]) -> list[datetime.datetime | None]:
     """Kafka timestamps as aware UTC; None where there is none. Raises MappingError outside the years 1 to 9999."""
-    try:
-        return [_EPOCH + _MILLISECOND * milliseconds if kind else None for kind, milliseconds in timestamps]
-    except OverflowError:
-        raise MappingError("the record's timestamp is outside the years 1 to 9999") from None
+    found = np.fromiter(timestamps, _TIMESTAMP)
+    present = found["kind"] != 0
+    milliseconds = np.where(present, found["milliseconds"], 0)
+    if (milliseconds < _FIRST).any() or (milliseconds > _LAST).any():
+        raise MappingError("the record's timestamp is outside the years 1 to 9999")
+    return values_of(Numbers(Kind.TIMESTAMPTZ, milliseconds * 1000, None if present.all() else present))
 
 
 def _moments(inputs: Inputs) -> Sequence[Any]:

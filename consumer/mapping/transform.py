@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import repeat
@@ -18,8 +19,9 @@ from consumer.table import Mode, TableRows, Target
 
 Transform = Callable[[Record], Mapping[str, Any] | Row | Iterable[Mapping[str, Any] | Row] | None]
 _Row = tuple[str, tuple[str, ...], tuple[Any, ...], bool]
-_Result = RecordError | list[_Row]
+_Result = RecordError | dict[str, Any] | list[_Row]
 _ROWS = (Row, dict)
+_RECORD = partial(tuple.__new__, Record)
 
 
 class TransformMapper:
@@ -49,17 +51,17 @@ class TransformMapper:
     def map(self, messages: Sequence[Message]) -> Mapped:
         """See Mapper.map."""
         failures: list[Failure] = []
-        tables: dict[str, _Rows] = {}
+        tables: defaultdict[str, _Rows] = defaultdict(_Rows)
         records, faults = self._records(messages)
         for ordinal, record in enumerate(records):
-            result = faults[ordinal] if ordinal in faults else self._result(record)
-            if isinstance(result, RecordError):
-                failures.append(Failure(ordinal, result))
-                continue
-            for table, names, values, delete in result:
-                if (rows := tables.get(table)) is None:
-                    rows = tables[table] = _Rows()
-                rows.add(names, values, ordinal, delete)
+            found = faults[ordinal] if ordinal in faults else self._result(record)
+            if isinstance(found, dict):
+                tables[self._default or record.topic].add(tuple(found), tuple(found.values()), ordinal, False)
+            elif isinstance(found, RecordError):
+                failures.append(Failure(ordinal, found))
+            else:
+                for table, names, values, delete in found:
+                    tables[table].add(names, values, ordinal, delete)
         return Mapped([part for table, rows in tables.items() for part in self._arranged(table, rows)], failures)
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
@@ -81,18 +83,21 @@ class TransformMapper:
         topics, partitions = zip(*places, strict=True)
         own = [contexts[place] for place in places]
         columns = (topics, partitions, map(kind.offset, messages), times, keys, values, headers, own)
-        return map(Record._make, zip(*columns, strict=True)), rest | bad_keys | bad_values
+        return map(_RECORD, zip(*columns, strict=True)), rest | bad_keys | bad_values
 
     def _skips(self, value: Any) -> bool:
         return value is None and self._skip_null
 
     def _result(self, record: Record) -> _Result:
+        """A single dict as it is, for whoever takes it before the transform is called again: most records have one."""
         if self._skips(record.value):
             return []
         try:
             made = self._transform(record)
             if made is None:
                 return []
+            if type(made) is dict:
+                return made
             return [self._row(row, record.topic) for row in ((made,) if isinstance(made, _ROWS) else made)]
         except RecordError as error:
             return error

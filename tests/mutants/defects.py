@@ -757,6 +757,13 @@ where group_id = {group} order""",
         "tests/unit/mapping/test_transform.py::test_a_row_is_what_it_was_when_it_was_given",
     ),
     Defect(
+        "a transform's dict is taken when its batch is through",
+        "consumer/mapping/transform.py",
+        "tuple(found), tuple(found.values()), ordinal",
+        "tuple(found), found.values(), ordinal",
+        "tests/unit/mapping/test_transform.py::test_a_dict_that_is_changed_for_the_next_record_is_the_row_that_it_was",
+    ),
+    Defect(
         "text of a vector loses NUL at its end",
         "consumer/vector.py",
         " and octets[:, -1].all()",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 from typing import Any
 
@@ -12,10 +13,13 @@ from consumer.decode.json import JsonDecoder
 from consumer.decode.plain import TextDecoder
 from consumer.errors import UnavailableError
 from consumer.mapping import Mapped
+from consumer.mapping.sources import moments
 from consumer.mapping.transform import TransformMapper
 from consumer.record import Headers
 from consumer.table import Mode, Target
 from tests.fake_kafka import MemoryMessage
+
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 def mapper(transform: Callable[[Record], Any], **more: Any) -> TransformMapper:
@@ -160,6 +164,21 @@ def test_a_record_of_which_something_cannot_be_given_fails_alone() -> None:
     assert [(record.offset, record.timestamp, record.headers) for record in seen] == [(0, None, []), (4, None, [])]
 
 
+@pytest.mark.parametrize(
+    ("milliseconds", "moment"),
+    [(253_402_300_799_999, datetime.datetime.max), (-62_135_596_800_000, datetime.datetime.min), (-1, None)],
+)
+def test_a_time_is_given_to_the_millisecond(milliseconds: int, moment: datetime.datetime | None) -> None:
+    """In the years 1 to 9999, which the other times of the batch have no part in; None where there is none."""
+    wanted = moment and moment.replace(tzinfo=datetime.UTC, microsecond=moment.microsecond // 1000 * 1000)
+    kind = int(moment is not None)
+    assert moments([(1, 1), (kind, milliseconds)]) == [EPOCH + datetime.timedelta(milliseconds=1), wanted]
+    for beyond in (253_402_300_800_000, -62_135_596_800_001, 2**63 - 1, -(2**63)):
+        with pytest.raises(MappingError):
+            moments([(kind, milliseconds), (1, beyond)])
+        assert moments([(0, beyond)]) == [None]
+
+
 def test_of_what_is_skipped_only_the_key_is_looked_at() -> None:
     """A null value with a time outside Python's years is no record at fault."""
     assert mapper(lambda r: {"id": r.value}, skip_null=True).map(odd(None)) == Mapped()
@@ -176,6 +195,26 @@ def test_a_row_is_what_it_was_when_it_was_given() -> None:
             yield row
 
     assert tables(mapper(transform).map(messages(b"1", b"2"))) == {"t": [{"id": i} for i in ("x1", "y1", "x2", "y2")]}
+
+
+def test_a_dict_that_is_changed_for_the_next_record_is_the_row_that_it_was() -> None:
+    """Whether it is given again, or was the value of a record."""
+    row: dict[str, Any] = {}
+    before: list[dict[str, Any]] = []
+
+    def again(record: Record) -> Any:
+        row["id"] = record.value
+        return row
+
+    def later(record: Record) -> Any:
+        for old in before:
+            old["id"] = old["more"] = 9
+        before.append(record.value)
+        return record.value
+
+    assert tables(mapper(again).map(messages(b"1", b"2"))) == {"t": [{"id": 1}, {"id": 2}]}
+    given = messages(b'{"id": 1}', b'{"id": 2}')
+    assert tables(mapper(later).map(given)) == {"t": [{"id": 1}, {"id": 2}]}
 
 
 def test_rows_of_other_columns_keep_their_records() -> None:
