@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +30,7 @@ from consumer.sinks import Claim, Position
 from consumer.source import Source
 from consumer.steering import Steering
 from consumer.telemetry import Telemetry
+from consumer.turns import Turns
 from consumer.writer import Published, Writer, Written
 
 _SHORT_POLL_SECONDS = 0.02
@@ -88,6 +89,7 @@ class Pipeline:
         self._limits, self._clock, self._tolerance = limits, clock, tolerance or Tolerance()
         self._steering, self._goal = steering, Goal()
         self._ends = Ends(source.high_watermark, cluster)
+        self._turns, self._resting = Turns(), frozenset[TopicPartition]()
         self._collector = Collector(steering.policy)
         self._assignment = Assignment(steering.stops)
         self._pool = ThreadPoolExecutor(1, "writer")
@@ -534,6 +536,7 @@ class Pipeline:
         assigned = self._assignment.partitions()
         read = self._assignment.partitions(Phase.FLOWING) - self._paused
         ends = self._ends.look(read, assigned - read, now)
+        self._take_turns(ends, now)
         self._telemetry.looked(
             self._assignment,
             ends,
@@ -542,6 +545,19 @@ class Pipeline:
             self._ahead.opened_at or self._collector.opened_at,
             self._holds,
         )
+
+    def _take_turns(self, ends: Mapping[TopicPartition, int | None], now: float) -> None:
+        if not self._goal.endless:
+            return
+        flowing = self._assignment.partitions(Phase.FLOWING)
+        positions = {key: offset for key in flowing if (offset := self._collector.next_offset(key)) is not None}
+        turn = self._turns.look(positions, ends, now)
+        resting = frozenset(flowing - turn if turn else ())
+        if begun := resting - self._resting:
+            self._source.pause(begun)
+        if ended := (self._resting & flowing) - resting - self._paused:
+            self._source.resume(ended)
+        self._resting = resting
 
     def _identify(self, now: float) -> None:
         """Ask whether a topic was recreated, and whether Kafka is there; the answer is taken at a later look."""

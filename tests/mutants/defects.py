@@ -351,6 +351,14 @@ DEFECTS = (
         quick=True,
     ),
     Defect(
+        "a turn never ends",
+        "consumer/turns.py",
+        "            self._turn, self._due = set(), now + self._wait\n",
+        "            self._due = now + self._wait\n",
+        "tests/unit/test_turns.py::test_a_partition_that_is_not_read_while_others_are_gets_two_seconds_in_seven",
+        quick=True,
+    ),
+    Defect(
         "a hold goes on without a probe",
         _PIPELINE,
         "            self._writer.breaker.probe()\n",

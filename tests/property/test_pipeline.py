@@ -373,6 +373,27 @@ def test_a_client_that_goes_back_is_sent_on_at_once() -> None:
     assert only.startswith("Kafka: the client went back; reading on from t partition 0: 5")
 
 
+def test_a_partition_behind_one_that_never_ends_is_read() -> None:
+    """The client asks for what stands first in its list: others get a turn."""
+    world = World()
+    ended = threading.Event()
+    for number in range(2000):
+        world.broker.produce("t", 1, b"%d" % number)
+
+    def flood() -> None:
+        end = world.broker.logs["t", 0].end
+        while not ended.is_set():
+            world.broker.produce("t", 0, b"%d" % (10_000 + end))
+            end += 1
+
+    for _ in range(2):
+        world.pool.submit(flood)
+    with world.member(max_records=100):
+        until(lambda: any(row["number"] < 2000 for row in world.database.rows("seen")))
+        ended.set()
+    assert any(row["number"] < 2000 for row in world.database.rows("seen"))
+
+
 def test_offsets_of_another_cluster_hold() -> None:
     """The same topic in another Kafka: nothing is read, and the reason names both."""
     world = World()
