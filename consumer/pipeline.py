@@ -213,7 +213,7 @@ class Pipeline:
 
     def _seek(self, positions: dict[TopicPartition, int]) -> None:
         """Else all that is read again would be, up to where we are: perhaps the whole topic."""
-        places = ", ".join(f"{topic} partition {partition}: {at}" for (topic, partition), at in positions.items())
+        places = ", ".join(f"{topic}/{partition} offset {at}" for (topic, partition), at in sorted(positions.items()))
         self._telemetry.trouble(f"Kafka: the client went back; reading on from {places}")
         try:
             self._source.seek(positions)
@@ -554,6 +554,8 @@ class Pipeline:
         turn = self._turns.look(positions, ends, now)
         resting = frozenset(flowing - turn if turn else ())
         if begun := resting - self._resting:
+            late = ", ".join(f"{topic}/{partition}" for topic, partition in sorted(turn))
+            self._telemetry.trouble(f"Kafka: not read while others were, and now read alone: {late}")
             self._source.pause(begun)
         if ended := (self._resting & flowing) - resting - self._paused:
             self._source.resume(ended)

@@ -370,7 +370,7 @@ def test_a_client_that_goes_back_is_sent_on_at_once() -> None:
         told = [event["reason"] for event in member.telemetry.status()["events"] if event["event"] == "trouble"]
     assert world.numbers() == list(range(world.produced))
     (only,) = told
-    assert only.startswith("Kafka: the client went back; reading on from t partition 0: 5")
+    assert only.startswith("Kafka: the client went back; reading on from t/0 offset 5")
 
 
 def test_a_partition_behind_one_that_never_ends_is_read() -> None:
@@ -388,10 +388,12 @@ def test_a_partition_behind_one_that_never_ends_is_read() -> None:
 
     for _ in range(2):
         world.pool.submit(flood)
-    with world.member(max_records=100):
+    with world.member(max_records=100) as member:
         until(lambda: any(row["number"] < 2000 for row in world.database.rows("seen")))
         ended.set()
+        told = [event["reason"] for event in member.telemetry.status()["events"] if event["event"] == "trouble"]
     assert any(row["number"] < 2000 for row in world.database.rows("seen"))
+    assert told[0] == "Kafka: not read while others were, and now read alone: t/1"
 
 
 def test_offsets_of_another_cluster_hold() -> None:
