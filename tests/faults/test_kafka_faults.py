@@ -29,6 +29,7 @@ def alone(services: Services, topic: str, partitions: int, **kafka) -> Iterator[
         yield group
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("protocol", [CLASSIC, KIP_848])
 def test_a_killed_broker(services: Services, broker: Kafka, protocol: str) -> None:
     """The broker killed and started again under load, twice: the members go on by themselves, each record once."""
