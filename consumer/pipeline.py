@@ -534,7 +534,7 @@ class Pipeline:
             self._assignment.fenced(self._assignment.partitions(Phase.FENCED), now)
             self._source.rejoin()
         assigned = self._assignment.partitions()
-        read = self._assignment.partitions(Phase.FLOWING) - self._paused
+        read = self._assignment.partitions(Phase.FLOWING) - self._paused - self._resting
         ends = self._ends.look(read, assigned - read, now)
         self._take_turns(ends, now)
         self._telemetry.looked(
@@ -555,7 +555,7 @@ class Pipeline:
         resting = frozenset(flowing - turn if turn else ())
         if begun := resting - self._resting:
             late = ", ".join(f"{topic}/{partition}" for topic, partition in sorted(turn))
-            self._telemetry.trouble(f"Kafka: not read while others were, and now read alone: {late}")
+            self._telemetry.trouble(f"Kafka: hardly read while others were, and now read alone: {late}")
             self._source.pause(begun)
         if ended := (self._resting & flowing) - resting - self._paused:
             self._source.resume(ended)
