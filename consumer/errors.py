@@ -76,7 +76,7 @@ class RejectedError(RecordError):
         self.sqlstate, self.table, self.column, self.constraint = sqlstate, table, column, constraint
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, it takes twice as long to make, and a batch may have thousands
 class Failure:
     """A record that cannot be handled, by its index in the batch, and why."""
 

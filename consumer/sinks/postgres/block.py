@@ -22,7 +22,7 @@ _BLOCK = """
 <<"#block">>
 declare
   "#at" int := 0; "#start" int; "#next" int; "#end" int; "#size" int; "#in_a_row" int := 0; "#last" int := -1;
-  "#before" int := 0; "#dense" boolean := false;
+  "#before" int := 0; "#dense" boolean;
   "#group" int := 0; "#low" int8; "#high" int8; "#rounds" int; "#locked" int8; "#record" record; "#singly" boolean;
   "#indexed" boolean := false;
   "#state" text := {state}; "#constraint" text := {constraint}; "#known" text := ''; "#table" text; "#column" text;
@@ -34,7 +34,8 @@ declare
   {variables}
 begin
   {learn}
-  "#size" := case when "#marks" is null then greatest({count} / 2, {least}) else {count} end;
+  "#dense" := {at_once} and "#marks" is null;
+  "#size" := case when "#marks" is not null then {count} when "#dense" then 64 else greatest({count} / 2, {least}) end;
   while "#at" < {count} and {patient} loop
     "#start" := "#at"; "#before" := cardinality("#refused"); "#reasons" := cardinality("#why");
     "#end" := least("#at" + "#size", {count}); "#next" := "#end"; "#singly" := "#dense";
@@ -151,7 +152,8 @@ _DOUBTED = """if "#marks" is not null then
         end if;"""
 # As few records as are no longer halved, but tried one by one: where each is a plain row, that costs little.
 _LEAST_ROWS, _LEAST = 16, 4
-# Where one of so many is refused, or more, records are tried one by one, up to so many before that is asked again.
+# Where one of so many is refused, or more, records are tried one by one, up to so many before that is asked again; from
+# the start where one of the first is.
 _DENSE, _MOST = 16, 1024
 # Plans are made once, for tables that may be empty then, and for ranges of any length.
 _SETTINGS = {"jit": "off", "plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
@@ -165,12 +167,13 @@ def block(
     of_record: tuple[list[str], list[str]],
     late: Iterable[str],
     cause: RejectedError | None = None,
+    suspect: int | None = None,
 ) -> str:
     """The statements that try the `count` records of these groups; the last one's answer is for `refusals`.
 
     It ends early when more than `patience` in a row are refused. A refusal is by a state `of_record` (see Rules); any
     other error ends it as an error of its own. `late`: what judges a range that is written. `cause`: why all of them
-    were refused.
+    were refused; `suspect`: the number of the record that the server was at then.
     """
     first = groups[0]
     alone = first.trial.staged.alone if len(groups) == 1 and first.width == 1 else ""
@@ -184,6 +187,7 @@ def block(
         "least": _LEAST_ROWS if alone else _LEAST,
         "dense": _DENSE,
         "most": _MOST,
+        "at_once": str(bool(alone) and suspect is not None and suspect < _DENSE).lower(),
         "variables": " ".join(variables(groups)),
         "groups": written,
         "late": " ".join(f"{statement};" for statement in late),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from consumer.sinks.postgres.block import block, refusals
 from consumer.sinks.postgres.catalogue import Relation
 from consumer.sinks.postgres.copying import copy, prepare, unfit
 from consumer.sinks.postgres.isolate import Refusals, Tries, isolate
-from consumer.sinks.postgres.plan import Plan, plan, trial
+from consumer.sinks.postgres.plan import Plan, Trial, plan, trial
 from consumer.sinks.postgres.sqlstate import Rules
 from consumer.sinks.postgres.staged import Staged
 from consumer.sinks.postgres.translation import Translation, line
@@ -54,6 +55,7 @@ class Tables:
         self._rules, self._translation = rules, translation
         self._relations: dict[str, Relation] = {}
         self._plans: dict[_Kind, Plan] = {}
+        self._trials: dict[_Kind, Trial] = {}
         self._known: dict[str, Table] = {}  # as last asked for: what rows are made for
         self._applied = False  # something was written after the savepoint
         self._staged = 0  # rows of this transaction that went into stages
@@ -91,7 +93,7 @@ class Tables:
 
     def forget(self) -> None:
         """The connection is another."""
-        self._relations, self._plans, self._opening = {}, {}, catalogue.opening([])
+        self._relations, self._plans, self._trials, self._opening = {}, {}, {}, catalogue.opening([])
         self._stages = set()
 
     def begin(self) -> str:
@@ -169,9 +171,10 @@ class Tables:
             return None
         self._follow(connection)
         late = [_IMMEDIATE, *self._deferral()] if self._checks_late() else []
+        suspect = None if self._suspect is None else bisect_left(records, self._suspect)
         try:
             staged = [self._stage(connection, group, records) for group in present]
-            statements = block(staged, len(records), patience, self._rules.of_record(), late, self._cause)
+            statements = block(staged, len(records), patience, self._rules.of_record(), late, self._cause, suspect)
             answer = run(connection, statements)[-1][0][0][0]
         except (psycopg.Error, RejectedError) as error:
             # The data is refused on its way, or the server lacks what is needed here: other ways may do.
@@ -202,7 +205,7 @@ class Tables:
 
     def _stage(self, connection: Connection, rows: TableRows, records: Sequence[int]) -> Staged:
         """Take the rows in for a block; which of them belong to a record is to be seen by their numbers."""
-        found = trial(self._relations[rows.table], self._plan(connection, rows))
+        found = self._trial(connection, rows)
         sizes = Counter(rows.ordinals)
         width, first = max(sizes.values()), self._staged
         numbers: Sequence[int] = range(first, first + len(records))
@@ -214,11 +217,17 @@ class Tables:
         return Staged(rows.table, found, first, width)
 
     def _plan(self, connection: Connection, rows: TableRows) -> Plan:
-        key = _kind_of(rows)
-        if key not in self._plans:
+        kind = _kind_of(rows)
+        if kind not in self._plans:
             relation = self._relations.get(rows.table) or self._meet(connection, rows.table)
-            self._plans[key] = plan(relation, self._targets.get(rows.table, Target(rows.table)), rows, key[-1])
-        return self._plans[key]
+            self._plans[kind] = plan(relation, self._targets.get(rows.table, Target(rows.table)), rows, kind[-1])
+        return self._plans[kind]
+
+    def _trial(self, connection: Connection, rows: TableRows) -> Trial:
+        kind, plan = _kind_of(rows), self._plan(connection, rows)
+        if kind not in self._trials:
+            self._trials[kind] = trial(self._relations[rows.table], plan)
+        return self._trials[kind]
 
     def _meet(self, connection: Connection, table: str) -> Relation:
         """Describe a table in the middle of a transaction, under the lock that keeps it as described."""
@@ -254,7 +263,8 @@ class Tables:
     def _load(self, connection: Connection, table: str) -> Relation:
         self._relations[table] = relation = catalogue.load(connection, table)
         self._known.setdefault(table, relation.table)
-        self._plans = {key: plan for key, plan in self._plans.items() if key[0] != table}
+        self._plans = {kind: plan for kind, plan in self._plans.items() if kind[0] != table}
+        self._trials = {kind: trial for kind, trial in self._trials.items() if kind[0] != table}
         self._opening = catalogue.opening(list(self._relations.values()))
         return relation
 
