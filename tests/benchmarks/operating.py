@@ -309,7 +309,9 @@ def main() -> None:
     found |= {"records": arguments.records, "visits": visits}
     reactions = {text: values for text, values in reactions.items() if values}
     found |= {"reactions": {text: asdict(spread(values)) for text, values in reactions.items()}}
-    console.print(reacted(reactions), f"Visits in each round: {visits}")
+    if reactions:
+        console.print(reacted(reactions))
+    console.print(f"Visits in each round: {visits}")
     report.present(console, "operating", found, NOTES)
 
 
