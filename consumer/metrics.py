@@ -118,7 +118,7 @@ CATALOGUE: tuple[MetricSpec, ...] = (
         "partitions_paused",
         "gauge",
         ("reason",),
-        "Partitions not read: backpressure, unclaimed, held, fenced, operator.",
+        "Partitions not read: backpressure, turn (of others, which are late), unclaimed, held, fenced, operator.",
     ),
     MetricSpec("rebalances", "counter", ("kind",), "Times that partitions came or went: assigned, revoked, lost."),
     MetricSpec(

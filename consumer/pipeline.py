@@ -25,6 +25,7 @@ from consumer.ends import Ends
 from consumer.errors import FatalError, FencedError, HeldError, TopicPartition, UnavailableError
 from consumer.goal import Goal
 from consumer.limits import Limits, Tolerance
+from consumer.pauses import BACKPRESSURE, TURN, Pauses
 from consumer.record import Message
 from consumer.sinks import Claim, Position
 from consumer.source import Source
@@ -89,7 +90,7 @@ class Pipeline:
         self._limits, self._clock, self._tolerance = limits, clock, tolerance or Tolerance()
         self._steering, self._goal = steering, Goal()
         self._ends = Ends(source.high_watermark, cluster)
-        self._turns, self._resting = Turns(), frozenset[TopicPartition]()
+        self._turns, self._pauses = Turns(), Pauses(source)
         self._collector = Collector(steering.policy)
         self._assignment = Assignment(steering.stops)
         self._pool = ThreadPoolExecutor(1, "writer")
@@ -109,7 +110,6 @@ class Pipeline:
         self._written_to: dict[TopicPartition, int] = {}
         self._uncommitted: dict[TopicPartition, int] = {}
         self._blocked_since: float | None = None
-        self._paused: set[TopicPartition] = set()
         self._looked_at = self._identified_at = clock()
         self._existing: set[TopicPartition] | None = None
         self._identities: Callable[[], dict[str, str] | None] | None = None
@@ -263,10 +263,7 @@ class Pipeline:
             self._blocked_since = now
         if now - self._blocked_since > _PAUSE_AFTER_SECONDS:
             # Not at once: pausing throws away what librdkafka has fetched ahead.
-            flowing = self._assignment.partitions(Phase.FLOWING) - self._paused
-            if flowing:
-                self._source.pause(flowing)
-                self._paused |= flowing
+            self._pauses.set(BACKPRESSURE, self._assignment.partitions(Phase.FLOWING))
         if running := self._running():
             wait(running, self._limits.poll, FIRST_COMPLETED)
         else:
@@ -280,10 +277,9 @@ class Pipeline:
         return job + ([self._ahead.future] if self._ahead.busy and self._ahead.future else [])
 
     def _unblock(self) -> None:
-        self._blocked_since = None
-        if self._paused:
-            self._source.resume(self._paused)
-            self._paused = set()
+        if self._blocked_since is not None:
+            self._blocked_since = None
+            self._pauses.set(BACKPRESSURE, ())
 
     def _dispatch(self, now: float, claims: bool = True) -> None:
         """Give the writer its next job: claims first, then the batch that failed, then the next one."""
@@ -503,7 +499,7 @@ class Pipeline:
         """Give the unwritten records of these back: somebody reads them again."""
         released = self._collector.drop(partitions) + self._ahead.release(partitions)
         released += self._backlog.release(partitions)
-        self._paused -= set(partitions)
+        self._pauses.forget(partitions)
         if self._job and self._job.batch:
             self._job.gone |= set(partitions)
         self._telemetry.released(released)
@@ -534,14 +530,14 @@ class Pipeline:
             self._assignment.fenced(self._assignment.partitions(Phase.FENCED), now)
             self._source.rejoin()
         assigned = self._assignment.partitions()
-        read = self._assignment.partitions(Phase.FLOWING) - self._paused - self._resting
+        read = self._assignment.partitions(Phase.FLOWING) - self._pauses.reasons().keys()
         ends = self._ends.look(read, assigned - read, now)
         self._take_turns(ends, now)
         self._telemetry.looked(
             self._assignment,
             ends,
             self._written_to,
-            self._paused,
+            self._pauses.reasons(),
             self._ahead.opened_at or self._collector.opened_at,
             self._holds,
         )
@@ -552,14 +548,10 @@ class Pipeline:
         flowing = self._assignment.partitions(Phase.FLOWING)
         positions = {key: offset for key in flowing if (offset := self._collector.next_offset(key)) is not None}
         turn = self._turns.look(positions, ends, now)
-        resting = frozenset(flowing - turn if turn else ())
-        if begun := resting - self._resting:
+        if turn and TURN not in self._pauses.reasons().values():
             late = ", ".join(f"{topic}/{partition}" for topic, partition in sorted(turn))
             self._telemetry.trouble(f"Kafka: hardly read while others were, and now read alone: {late}")
-            self._source.pause(begun)
-        if ended := (self._resting & flowing) - resting - self._paused:
-            self._source.resume(ended)
-        self._resting = resting
+        self._pauses.set(TURN, flowing - turn if turn else ())
 
     def _identify(self, now: float) -> None:
         """Ask whether a topic was recreated, and whether Kafka is there; the answer is taken at a later look."""

@@ -17,6 +17,7 @@ from consumer.events import Event, Repeats, tell
 from consumer.health import Health
 from consumer.letter import DeadLetter
 from consumer.metrics import Metrics, Update
+from consumer.pauses import BACKPRESSURE, TURN
 from consumer.systemd import ServiceManager
 from consumer.writer import Published, Written
 
@@ -396,7 +397,7 @@ class Telemetry:
         assignment: Assignment,
         ends: Mapping[TopicPartition, int | None],
         written_to: Mapping[TopicPartition, int],
-        paused: Collection[TopicPartition],
+        paused: Mapping[TopicPartition, str],
         oldest: float | None,
         holds: str = "",
     ) -> None:
@@ -412,7 +413,7 @@ class Telemetry:
                 "next_offset": written_to.get((topic, number)),
                 "end": ends.get((topic, number)),
                 "lag": lags.get((topic, number)),
-                "paused": _paused(phase, (topic, number) in paused),
+                "paused": _paused(phase, paused.get((topic, number), "")),
                 "reason": reasons.get((topic, number), ""),
                 "last_batch": self._lasts.get((topic, number)),
             }
@@ -424,7 +425,8 @@ class Telemetry:
             self._history.append({"at": round(time.time(), 3), "handled": int(handled), "lag": sum(lags.values())})
         with self._metrics.update() as update:
             update.set("partitions_assigned", sum(phases.values()))
-            update.set("partitions_paused", len(paused), reason="backpressure")
+            for reason in (BACKPRESSURE, TURN):
+                update.set("partitions_paused", list(paused.values()).count(reason), reason=reason)
             update.set("partitions_paused", phases[Phase.HELD], reason="held")
             update.set("partitions_paused", phases[Phase.FENCED], reason="fenced")
             update.set("partitions_paused", phases[Phase.PAUSED], reason="operator")
@@ -520,10 +522,10 @@ def _kind(letter: DeadLetter) -> tuple[str, str, str]:
     return letter.topic, letter.evidence.stage, letter.evidence.sqlstate or letter.evidence.error
 
 
-def _paused(phase: Phase, backpressure: bool) -> str:
-    """Why a partition is not read; empty if it is."""
+def _paused(phase: Phase, reason: str) -> str:
+    """Why a partition is not read; empty if it is. `reason`: if it flows."""
     if phase is Phase.FLOWING:
-        return "backpressure" if backpressure else ""
+        return reason
     return {Phase.PAUSED: "operator", Phase.CLAIMING: str(Phase.UNCLAIMED)}.get(phase, str(phase))
 
 

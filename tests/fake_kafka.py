@@ -262,3 +262,39 @@ class MemoryCluster:
         log = self._broker.logs[key]
         committed = self._broker.committed.get((self._group, key))
         return LogState(self._broker.low(key), log.end, committed, self._broker.cluster_id, log.topic_id)
+
+
+@dataclass
+class Notes:
+    """A listener that keeps what it was told."""
+
+    owned: set[TopicPartition] = field(default_factory=set)
+    revoked_once: set[TopicPartition] = field(default_factory=set)
+    gone_out_of_range: list[TopicPartition] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+    ends: dict[TopicPartition, int] = field(default_factory=dict)
+
+    def assigned(self, partitions: frozenset[TopicPartition]) -> None:
+        self.owned |= partitions
+
+    def revoked(self, partitions: frozenset[TopicPartition]) -> None:
+        self.owned -= partitions
+        self.revoked_once |= partitions
+
+    def lost(self, partitions: frozenset[TopicPartition]) -> None:
+        self.owned -= partitions
+
+    def out_of_range(self, partition: TopicPartition) -> None:
+        self.gone_out_of_range.append(partition)
+
+    def ended(self, partition: TopicPartition, next_offset: int) -> None:
+        self.ends[partition] = next_offset
+
+    def commit_failed(self, reason: str) -> None:
+        self.troubles.append(reason)
+
+    def trouble(self, reason: str) -> None:
+        self.troubles.append(reason)
+
+    def away(self, reason: str) -> None:
+        self.troubles.append(reason)

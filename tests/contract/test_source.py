@@ -15,42 +15,9 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from consumer.cluster import Cluster, KafkaCluster
 from consumer.errors import UnavailableError
 from consumer.source import KafkaSource, Source
-from tests.fake_kafka import MemoryBroker, MemoryCluster, MemorySource
+from tests.fake_kafka import MemoryBroker, MemoryCluster, MemorySource, Notes
 
 Key = tuple[str, int]
-
-
-@dataclass
-class Notes:
-    """A listener that keeps what it was told."""
-
-    owned: set[Key] = field(default_factory=set)
-    revoked_once: set[Key] = field(default_factory=set)
-    gone_out_of_range: list[Key] = field(default_factory=list)
-    troubles: list[str] = field(default_factory=list)
-    ends: dict[Key, int] = field(default_factory=dict)
-
-    def assigned(self, partitions: frozenset[Key]) -> None:
-        self.owned |= partitions
-
-    def revoked(self, partitions: frozenset[Key]) -> None:
-        self.owned -= partitions
-        self.revoked_once |= partitions
-
-    def lost(self, partitions: frozenset[Key]) -> None:
-        self.owned -= partitions
-
-    def out_of_range(self, partition: Key) -> None:
-        self.gone_out_of_range.append(partition)
-
-    def ended(self, partition: Key, next_offset: int) -> None:
-        self.ends[partition] = next_offset
-
-    def commit_failed(self, reason: str) -> None:
-        self.troubles.append(reason)
-
-    def trouble(self, reason: str) -> None:
-        self.troubles.append(reason)
 
 
 @dataclass

@@ -31,7 +31,7 @@ def made() -> tuple[Telemetry, Metrics, Clock]:
 
 
 def looked(telemetry: Telemetry, assignment: Assignment, end: int = 0, written_to: int = 0) -> None:
-    telemetry.looked(assignment, {P: end}, {P: written_to}, (), None)
+    telemetry.looked(assignment, {P: end}, {P: written_to}, {}, None)
 
 
 def assigned(flow: bool) -> Assignment:
