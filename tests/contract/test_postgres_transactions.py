@@ -1,4 +1,4 @@
-"""What PostgreSQL alone does in transactions: a COMMIT that is answered with ROLLBACK, and locks of rows."""
+"""What PostgreSQL alone does in transactions: a COMMIT answered with ROLLBACK, locks of rows, notices."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from consumer.errors import FatalError, FencedError, UnavailableError
+from consumer.errors import FatalError, FencedError, RejectedError, UnavailableError
 from consumer.letter import Coordinates, DeadLetter, Evidence
 from consumer.sinks.postgres import PostgresSink
+from consumer.table import TableRows
 from tests.sinks import START, P, Q, fences, opened
 
 KEYS = [("orders", 0, 1), ("orders", 0, 2)]
+_NOTED = """create table noted (number bigint check (number >= 0));
+create function note() returns trigger language plpgsql as $$ begin
+if new.number = 0 then raise notice 'the first'; end if; return new; end $$;
+create trigger note before insert on noted for each row execute function note()"""
 Factory = Callable[[str], PostgresSink]
 
 
@@ -65,6 +70,25 @@ def test_who_is_fenced_waits_for_nobody(sink: Factory) -> None:
     with pytest.raises(FencedError) as raised:
         first.begin(mine)
     assert raised.value.partitions == {P}
+
+
+@pytest.mark.parametrize("bad", [None, 1, 99_999])
+def test_a_notice_while_rows_are_sent_costs_no_row(sink: Factory, schema: str, bad: int | None) -> None:
+    """What the server says meanwhile mostly is that it refuses one, and no more are sent then."""
+    with psycopg.connect(schema, autocommit=True) as connection:
+        connection.execute(_NOTED)
+    one, refused = opened(sink("a")), list[int]()
+    numbers = [-1 if number == bad else number for number in range(100_000)]
+    rows = TableRows("noted", ("number",), [(number,) for number in numbers], range(100_000))
+    try:
+        one.apply([rows])
+    except RejectedError:
+        refused = [failure.ordinal for failure in one.isolate([rows]).failures]
+    one.commit({P: 1})
+    assert refused == ([] if bad is None else [bad])
+    with psycopg.connect(schema) as connection:
+        found = connection.execute("select count(*), count(distinct number) from noted").fetchone()
+    assert found == (100_000 - len(refused),) * 2
 
 
 def test_a_replay_waits_for_what_another_has_locked(sink: Factory, schema: str) -> None:

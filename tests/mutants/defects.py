@@ -351,6 +351,13 @@ DEFECTS = (
         quick=True,
     ),
     Defect(
+        "rows that were not sent, because the server said something, are lost",
+        "consumer/sinks/postgres/copying.py",
+        "    if ended:\n        raise EndedEarlyError\n",
+        "",
+        "tests/contract/test_postgres_transactions.py::test_a_notice_while_rows_are_sent_costs_no_row",
+    ),
+    Defect(
         "a turn never ends",
         "consumer/turns.py",
         "            if self._over(ends):\n",

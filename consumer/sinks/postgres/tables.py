@@ -18,7 +18,7 @@ from consumer.sinks import Isolated
 from consumer.sinks.postgres import catalogue
 from consumer.sinks.postgres.block import block, refusals
 from consumer.sinks.postgres.catalogue import Relation
-from consumer.sinks.postgres.copying import copy, prepare, unfit
+from consumer.sinks.postgres.copying import EndedEarlyError, copy, prepare, unfit
 from consumer.sinks.postgres.isolate import Refusals, Tries, isolate
 from consumer.sinks.postgres.plan import Plan, Trial, plan, trial
 from consumer.sinks.postgres.sqlstate import Rules
@@ -63,6 +63,7 @@ class Tables:
         self._made: set[str] = set()  # those that were run as this one began
         self._suspect: int | None = None  # see isolate.Tries
         self._cause: RejectedError | None = None  # of the last refusal
+        self._listens = True  # while rows are sent; in vain where the server has other things to say, such as notices
         self.defers = False
         self._opening = ""
 
@@ -129,6 +130,10 @@ class Tables:
             self._undo(connection)
             self._require_same_type(error)
             raise
+        except EndedEarlyError:
+            self._listens = False
+            self._undo(connection)
+            self.apply(connection, rows)
 
     def isolate(self, connection: Connection, rows: Sequence[TableRows], patience: int | None) -> Isolated:
         """See Sink.isolate."""
@@ -193,7 +198,7 @@ class Tables:
                     run(connection, plan.create)
                 self._stages.add(plan.create)
                 self._staged += len(rows.rows)
-            copy(connection, plan, rows, range(first, first + len(rows.rows)))
+            copy(connection, plan, rows, range(first, first + len(rows.rows)), listens=self._listens)
             if plan.stage:
                 self._merge(connection, plan, first)
 
