@@ -55,11 +55,17 @@ _FIXED = {
     # (a leader moves, a broker starts) and the second, already on its way, is taken, then librdkafka counts the first
     # as delivered, too: a receipt for what the topic lacks (measured: on its mock, and with a real broker killed).
     "max.in.flight": 1,
-    # Brokers refuse batches, not records: with more than one in it, innocent ones would be told to be too large.
-    "batch.num.messages": 1,
     "allow.auto.create.topics": False,
 }
+# Brokers refuse batches, not records: what was refused in company is sent once more, each record by itself.
+_ALONE = {"batch.num.messages": 1}
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
+_OF_RECORD = _TOO_LARGE | {
+    KafkaError.INVALID_RECORD,
+    KafkaError._INVALID_DIFFERENT_RECORD,
+    KafkaError.INVALID_TIMESTAMP,
+    KafkaError.POLICY_VIOLATION,
+}
 _ADVICE: dict[int, str] = {
     **dict.fromkeys(_TOO_LARGE, "raise the topic's max.message.bytes, or set dead_letter.too_large to `cut`"),
     KafkaError.UNKNOWN_TOPIC_OR_PART: "create the topic",
@@ -89,9 +95,10 @@ _FORMS = {
 
 @dataclass(slots=True, eq=False)
 class _Flight:
-    """A dead letter on its way: the how-manieth form is tried, and whether with the record's own time."""
+    """A dead letter on its way: whether by itself, the how-manieth form is tried, whether with the record's time."""
 
     letter: DeadLetter
+    alone: bool = False
     step: int = 0
     timed: bool = True
 
@@ -109,7 +116,8 @@ class DeadLetterTopic:
     on records (`message.timestamp.type: LogAppendTime`; the headers have the other one).
     A record that its topic does not take, because it is too large, is published in part: `keep` leaves the value out,
     `cut` cuts it to 4 kB, and if that is still too large only the evidence is published; the receipt says so. Without
-    a `table` that has the whole record nothing is left out but by `cut`: the receipt is an error then. For one thread.
+    a `table` that has the whole record nothing is left out but by `cut`: the receipt is an error then. Records are sent
+    together, and once more each alone if their topic refuses that. For one thread.
     """
 
     def __init__(
@@ -124,7 +132,7 @@ class DeadLetterTopic:
     ) -> None:
         self._properties, self._template, self._style, self._group = kafka, template, headers, group
         self._forms = _FORMS[too_large, table]
-        self._producer: Producer | None = None
+        self._producers: dict[bool, Producer] = {}  # by whether it sends each alone
         self._failure: str | None = None
         self._flights: dict[Coordinates, _Flight] = {}
         self._decided: list[tuple[_Flight, KafkaError | None]] = []
@@ -166,7 +174,7 @@ class DeadLetterTopic:
 
     def _hand_over(self, flight: _Flight) -> bool:
         """Give it to the producer; False when there is no room now."""
-        letter, producer = flight.letter, self._connected()
+        letter, producer = flight.letter, self._connected(flight.alone)
         sent, parts = _reduced(letter, self._forms[flight.step])
         kind, millis = letter.timestamp
         try:
@@ -192,12 +200,11 @@ class DeadLetterTopic:
 
     def _serve(self, seconds: float) -> None:
         """Take what was decided by now, or within so many seconds if nothing was."""
-        if self._producer is None:
-            return
-        try:
-            self._producer.poll(seconds)
-        except KafkaException as failure:  # a fatal error, which the callback is told of as well, or not
-            self._on_error(failure.args[0])
+        for producer in self._producers.values():
+            self._poll(producer, 0)
+        busy = [producer for producer in self._producers.values() if len(producer)]
+        if seconds and busy and not self._decided:
+            self._poll(busy[-1], seconds)
         decided, self._decided = self._decided, []
         for flight, error in decided:
             if self._flights.get(flight.letter.coordinates) is flight:  # and not of a producer that was given up
@@ -207,22 +214,36 @@ class DeadLetterTopic:
         while self._again and self._hand_over(self._again[0]):
             self._again.popleft()
 
+    def _poll(self, producer: Producer, seconds: float) -> None:
+        try:
+            producer.poll(seconds)
+        except KafkaException as failure:  # a fatal error, which the callback is told of as well, or not
+            self._on_error(failure.args[0])
+
     def _decide(self, flight: _Flight, error: KafkaError | None) -> None:
         letter = flight.letter
         if error is not None:
-            if error.fatal() or error.code() == KafkaError._FATAL:
-                self._failure = error.str()
-            if error.code() in _TOO_LARGE and flight.step + 1 < len(self._forms):
-                flight.step += 1
-                self._again.append(flight)
-                return
-            if error.code() == KafkaError.INVALID_TIMESTAMP and flight.timed:
-                flight.timed = False
+            self._on_error(error)
+            if self._failure is not None:
+                return  # _give_up tells it
+            if error.code() in _OF_RECORD and self._changed(flight, error.code()):
                 self._again.append(flight)
                 return
         del self._flights[letter.coordinates]
         whole = self._forms[flight.step] is _Form.WHOLE
         self._receipts.append(Receipt(letter.coordinates, self._complaint(letter, error), whole))
+
+    def _changed(self, flight: _Flight, code: int) -> bool:
+        """Whether there is another way to send it, which is tried next."""
+        if not flight.alone:
+            flight.alone = True
+        elif code in _TOO_LARGE and flight.step + 1 < len(self._forms):
+            flight.step += 1
+        elif code == KafkaError.INVALID_TIMESTAMP and flight.timed:
+            flight.timed = False
+        else:
+            return False
+        return True
 
     def _complaint(self, letter: DeadLetter, error: KafkaError | None) -> str | None:
         if error is None:
@@ -230,15 +251,15 @@ class DeadLetterTopic:
         advice = f"; {_ADVICE[error.code()]}" if error.code() in _ADVICE else ""
         return f"{dead_letter_topic(self._template, letter.topic)}: {error.str()} ({error.name()}){advice}"
 
-    def _connected(self) -> Producer:
-        if self._producer is None:
-            settings = producer_properties(self._properties) | {"error_cb": self._on_error}
+    def _connected(self, alone: bool) -> Producer:
+        if alone not in self._producers:
+            settings = producer_properties(self._properties) | (_ALONE if alone else {}) | {"error_cb": self._on_error}
             try:
-                self._producer = Producer(settings, logger=logging.getLogger("kafka"))
+                self._producers[alone] = Producer(settings, logger=logging.getLogger("kafka"))
             except KafkaException as error:
                 hint = "Mend the property under `kafka:`; the list is librdkafka's CONFIGURATION.md."
                 raise FatalError(f"librdkafka refused the settings: {error.args[0].str()}", hint) from None
-        return self._producer
+        return self._producers[alone]
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal() or error.code() == KafkaError._FATAL:
@@ -251,12 +272,17 @@ class DeadLetterTopic:
         self.close()
 
     def _retire(self) -> None:
-        producer, self._producer, self._failure, self._decided = self._producer, None, None, []
-        if producer is not None:
-            # On a thread of its own, because librdkafka's close can hang.
-            closing = threading.Thread(target=_close, args=[producer], daemon=True, name="dead-letter-close")
-            closing.start()
-            closing.join(_CLOSE_SECONDS)
+        producers, self._producers, self._failure, self._decided = self._producers, {}, None, []
+        # On threads of their own, because librdkafka's close can hang.
+        closing = [
+            threading.Thread(target=_close, args=[producer], daemon=True, name="dead-letter-close")
+            for producer in producers.values()
+        ]
+        for thread in closing:
+            thread.start()
+        end = time.monotonic() + _CLOSE_SECONDS
+        for thread in closing:
+            thread.join(max(0.0, end - time.monotonic()))
 
 
 def _close(producer: Producer) -> None:

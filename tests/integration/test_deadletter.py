@@ -353,18 +353,33 @@ def everything(bootstrap: str, topic: str) -> list[Message]:
     return found
 
 
-REFUSALS = ["TOPIC_AUTHORIZATION_FAILED", "INVALID_RECORD", "POLICY_VIOLATION", "CLUSTER_AUTHORIZATION_FAILED"]
+@pytest.mark.parametrize("code", ["INVALID_RECORD", "POLICY_VIOLATION", "MSG_SIZE_TOO_LARGE", "INVALID_TIMESTAMP"])
+def test_records_that_were_refused_together_are_sent_each_alone(
+    mock: MockKafka, box: DeadLetterTopic, code: str
+) -> None:
+    """Brokers refuse batches; perhaps for one record of them, which is not said."""
+    sent = [order(number) for number in range(10)]
+    mock.fail(getattr(KafkaError, code))
+    assert sorted(delivered(box, sent), key=lambda receipt: receipt.coordinates) == receipts(sent)
 
 
-@pytest.mark.parametrize("code", REFUSALS)
+@pytest.mark.parametrize("code", ["INVALID_RECORD", "POLICY_VIOLATION"])
 def test_a_refusal_is_a_receipt_with_an_error_and_nothing_else(
     mock: MockKafka, box: DeadLetterTopic, code: str
 ) -> None:
-    """For the letter that was refused, and where nobody may write for those behind it; sent again, it is published."""
-    mock.fail(getattr(KafkaError, code))
-    refused, behind = delivered(box, [order(0), order(1)])
+    """For the letter that was refused alone, and not for those behind it; sent again, it is published."""
+    mock.fail(*[getattr(KafkaError, code)] * 2)
+    (refused,) = delivered(box, [order(0)])
     assert code in (refused.error or "")
-    assert behind.error == (refused.error if code == "TOPIC_AUTHORIZATION_FAILED" else None)
+    assert delivered(box, [order(0), order(1)]) == receipts([order(0), order(1)])
+
+
+@pytest.mark.parametrize("code", ["TOPIC_AUTHORIZATION_FAILED", "CLUSTER_AUTHORIZATION_FAILED"])
+def test_where_nobody_may_write_all_have_an_error(mock: MockKafka, box: DeadLetterTopic, code: str) -> None:
+    """At once, because alone they would fare no better; sent again, they are published."""
+    mock.fail(*[getattr(KafkaError, code)] * 2)
+    for receipt in delivered(box, [order(0), order(1)]):
+        assert code in (receipt.error or "")
     again_until(box, order(0), lambda receipt: receipt.error is None)
 
 
