@@ -49,7 +49,7 @@ ANSWERS = {
     "invalid record (mock)": KafkaError.INVALID_RECORD,
     "not enough replicas": KafkaError.NOT_ENOUGH_REPLICAS,
 }
-# The client itself sends again after the one; after the other each record is sent alone, and that may do. Nobody is told.
+# After these it is sent again, by the client itself or each record alone, and that may do: nobody need be told.
 SENT_AGAIN = {"not enough replicas", "invalid record (mock)"}
 _SHARE = 0.1
 pytestmark = pytest.mark.timeout(0 if LONG else 300)
