@@ -134,6 +134,7 @@ class DeadLetterTopic:
         self._forms = _FORMS[too_large, table]
         self._producers: dict[bool, Producer] = {}  # by whether it sends each alone
         self._failure: str | None = None
+        self._stuck = False
         self._flights: dict[Coordinates, _Flight] = {}
         self._decided: list[tuple[_Flight, KafkaError | None]] = []
         self._again: deque[_Flight] = deque()  # in another form, as soon as there is room
@@ -141,7 +142,7 @@ class DeadLetterTopic:
 
     def send(self, letters: Sequence[DeadLetter]) -> None:
         """See Outbox.send. Raises FatalError when librdkafka refuses the properties."""
-        for letter in letters:
+        for letter in () if self._stuck else letters:
             if letter.coordinates in self._flights:
                 continue
             flight = self._flights[letter.coordinates] = _Flight(letter)
@@ -170,7 +171,7 @@ class DeadLetterTopic:
         """See Outbox.close; at most 5 s."""
         self._flights.clear()
         self._again.clear()
-        self._retire()
+        self._retire(_CLOSE_SECONDS)
 
     def _hand_over(self, flight: _Flight) -> bool:
         """Give it to the producer; False when there is no room now."""
@@ -213,6 +214,8 @@ class DeadLetterTopic:
             self._give_up(self._failure)
         while self._again and self._hand_over(self._again[0]):
             self._again.popleft()
+        if self._stuck and not self._flights:
+            self._retire(0)
 
     def _poll(self, producer: Producer, seconds: float) -> None:
         try:
@@ -226,6 +229,9 @@ class DeadLetterTopic:
             self._on_error(error)
             if self._failure is not None:
                 return  # _give_up tells it
+            # A client may never send again to a partition that had no leader for a moment (librdkafka's issue 5430):
+            # once a record has timed out and none is on its way, the next ones go by another client.
+            self._stuck = self._stuck or error.code() == KafkaError._MSG_TIMED_OUT
             if error.code() in _OF_RECORD and self._changed(flight, error.code()):
                 self._again.append(flight)
                 return
@@ -271,16 +277,16 @@ class DeadLetterTopic:
         self._receipts += [Receipt(key, f"the producer failed: {reason}") for key in self._flights]
         self.close()
 
-    def _retire(self) -> None:
-        producers, self._producers, self._failure, self._decided = self._producers, {}, None, []
-        # On threads of their own, because librdkafka's close can hang.
+    def _retire(self, seconds: float) -> None:
+        """Close the producers, on threads of their own, because librdkafka's close can hang; wait for so long."""
         closing = [
             threading.Thread(target=_close, args=[producer], daemon=True, name="dead-letter-close")
-            for producer in producers.values()
+            for producer in self._producers.values()
         ]
+        self._producers, self._failure, self._decided, self._stuck = {}, None, [], False
         for thread in closing:
             thread.start()
-        end = time.monotonic() + _CLOSE_SECONDS
+        end = time.monotonic() + seconds
         for thread in closing:
             thread.join(max(0.0, end - time.monotonic()))
 

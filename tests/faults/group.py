@@ -323,7 +323,7 @@ class Group:
         except OverdueError as error:
             found.append(f"stuck: {error}; next offsets {self.stored()}, ends {ends}")
         found += ledger.differences(self.services.dsn, self.name)
-        found += self._letters(ledger, seconds)
+        found += self._letters(ledger, 2 * seconds)  # a client that is stuck is replaced after 30 s
         if found:
             raise AssertionError("\n".join([f"{self.name}:", *found]))
         for member in list(self.members):

@@ -358,6 +358,20 @@ DEFECTS = (
         "tests/contract/test_postgres_transactions.py::test_a_notice_while_rows_are_sent_costs_no_row",
     ),
     Defect(
+        "a client that is stuck is kept",
+        "consumer/deadletter/__init__.py",
+        "        if self._stuck and not self._flights:\n            self._retire(0)\n",
+        "",
+        "tests/integration/test_deadletter.py::test_after_the_time_that_is_allowed_there_is_an_error",
+    ),
+    Defect(
+        "what was refused together is refused",
+        "consumer/deadletter/__init__.py",
+        "        if not flight.alone:\n            flight.alone = True\n        elif ",
+        "        if ",
+        "tests/integration/test_deadletter.py::test_records_that_were_refused_together_are_sent_each_alone",
+    ),
+    Defect(
         "a turn never ends",
         "consumer/turns.py",
         "            if self._over(ends):\n",
