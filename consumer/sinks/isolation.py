@@ -49,6 +49,6 @@ def cut(rows: Sequence[TableRows], low: int, high: int) -> list[TableRows]:
         first, last = bisect_left(table.ordinals, low), bisect_left(table.ordinals, high)
         if first < last:
             deletes = table.deletes and table.deletes[first:last]
-            part = TableRows(table.table, table.columns, table.rows[first:last], table.ordinals[first:last], deletes)
-            found.append(part)
+            part, ordinals = table.rows[first:last], table.ordinals[first:last]
+            found.append(TableRows(table.table, table.columns, part, ordinals, deletes, table.known))
     return found

@@ -18,16 +18,23 @@ class Ledger:
     def __init__(self, unfit: set[int], bad: set[int], hints: list[int | None]) -> None:
         self.unfit, self.bad, self.hints = unfit, bad, hints
         self.written: list[tuple[str, int]] = []
+        self.last = 0  # how many of them came with the last attempt
 
     def tries(self) -> Tries:
-        return Tries(self.attempt, self.judge, lambda rows, records, patience: None, self.suspect)
+        return Tries(self.attempt, self.judge, lambda rows, records, patience: None, self.suspect, self.undo)
 
     def attempt(self, rows: Sequence[TableRows]) -> RejectedError | None:
         new = [(group.table, ordinal) for group in rows for ordinal in group.ordinals]
         if any(ordinal in self.bad | self.unfit for _, ordinal in new):
             return RejectedError("no")
         self.written += new
+        self.last = len(new)
         return None
+
+    def undo(self) -> None:
+        assert self.last
+        del self.written[-self.last :]
+        self.last = 0
 
     def judge(self, rows: Sequence[TableRows]) -> Refusals:
         found = {ordinal for group in rows for ordinal in group.ordinals} & self.unfit

@@ -22,21 +22,23 @@ class Tries:
     """What the sink can do with rows, in its transaction.
 
     `attempt` writes all of it or nothing, and says why not; afterwards `suspect` is the ordinal that the refusal spoke
-    of, if it did, which need not be at fault. `unfit` tells, by ordinal, what is refused before anything is sent.
-    `search` writes all the records given (all ordinals of the rows) but those refused alone, and may give up after more
-    than so many refusals in a row; None: it cannot, as where some are unfit, and nothing is written.
+    of, if it did, which need not be at fault. `undo` takes back what it wrote. `unfit` tells, by ordinal, what is
+    refused before anything is sent. `search` writes all the records given (all ordinals of the rows) but those refused
+    alone, and may give up after more than so many refusals in a row; None: it cannot, as where some are unfit, and
+    nothing is written.
     """
 
     attempt: Callable[[Sequence[TableRows]], RejectedError | None]
     unfit: Callable[[Sequence[TableRows]], Refusals]
     search: Callable[[Sequence[TableRows], Sequence[int], int | None], Refusals | None]
     suspect: Callable[[], int | None]
+    undo: Callable[[], None]
 
 
 def isolate(tries: Tries, rows: Sequence[TableRows], patience: int | None) -> Isolated:
     """See Sink.isolate."""
     every, found = _records(rows), Refusals()
-    left = _follow(tries, rows, every, found)
+    rows, left = _follow(tries, rows, every, found)
     searched = _search(tries, rows, left, patience)
     if searched is None and (unfit := tries.unfit(_part(rows, left))):
         found |= unfit
@@ -48,19 +50,35 @@ def isolate(tries: Tries, rows: Sequence[TableRows], patience: int | None) -> Is
     return Isolated(failures, finished=not _too_many(every, found, patience))
 
 
-def _follow(tries: Tries, rows: Sequence[TableRows], records: list[int], found: Refusals) -> list[int]:
-    """Split at the suspect: most often it is the only record at fault. Returns the records that are left."""
+def _follow(
+    tries: Tries, rows: Sequence[TableRows], records: list[int], found: Refusals
+) -> tuple[Sequence[TableRows], list[int]]:
+    """Try the suspect by itself: most often it is the only record at fault. Returns the rows and records that are left.
+
+    What was refused in its place among all, and is refused alone, is at fault; then the others go in one piece. What is
+    taken alone may be refused for those before it, so they go first.
+    """
     for _ in range(_HINTS):
         suspect = tries.suspect()
         place = len(records) if suspect is None else bisect_left(records, suspect)
-        if not _FAR * len(records) <= place < len(records) or tries.attempt(_part(rows, records[:place])):
-            return records
-        if error := tries.attempt(_part(rows, records[place : place + 1])):
+        if not _FAR * len(records) <= place < len(records):
+            break
+        error = tries.attempt(_part(rows, records[place : place + 1])) if len(rows) == 1 else None
+        if error:
             found[records[place]] = error
-        records = records[place + 1 :]
+            rows = [_without(group, records[place]) for group in rows]
+            records = [*records[:place], *records[place + 1 :]]
+        else:
+            if len(rows) == 1:
+                tries.undo()
+            if tries.attempt(_part(rows, records[:place])):
+                break
+            if error := tries.attempt(_part(rows, records[place : place + 1])):
+                found[records[place]] = error
+            records = records[place + 1 :]
         if not tries.attempt(_part(rows, records)):
-            return []
-    return records
+            return rows, []
+    return rows, records
 
 
 def _search(tries: Tries, rows: Sequence[TableRows], records: Sequence[int], patience: int | None) -> Refusals | None:
@@ -111,5 +129,22 @@ def _part(rows: Sequence[TableRows], records: Sequence[int]) -> list[TableRows]:
 def _slice(group: TableRows, low: int, high: int) -> TableRows:
     part = slice(bisect_left(group.ordinals, low), bisect_left(group.ordinals, high))
     return TableRows(
-        group.table, group.columns, group.rows[part], group.ordinals[part], group.deletes and group.deletes[part]
+        group.table,
+        group.columns,
+        group.rows[part],
+        group.ordinals[part],
+        group.deletes and group.deletes[part],
+        group.known,
+    )
+
+
+def _without(group: TableRows, ordinal: int) -> TableRows:
+    low, high = bisect_left(group.ordinals, ordinal), bisect_left(group.ordinals, ordinal + 1)
+    return TableRows(
+        group.table,
+        group.columns,
+        [*group.rows[:low], *group.rows[high:]],
+        [*group.ordinals[:low], *group.ordinals[high:]],
+        group.deletes and [*group.deletes[:low], *group.deletes[high:]],
+        group.known,
     )

@@ -142,6 +142,7 @@ class Tables:
             partial(self._unfit, connection),
             partial(self._search, connection),
             lambda: self._suspect,
+            partial(self._undo, connection),
         )
         return isolate(tries, rows, patience)
 
