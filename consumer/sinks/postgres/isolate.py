@@ -12,7 +12,7 @@ from consumer.table import TableRows
 
 # How often the server's word of where it stopped is followed, and how far it must be off. It is followed for the sake
 # of single records at fault: with more of them the block is quicker, and finds its own way.
-_HINTS, _FAR = 3, 0.02
+_HINTS, _FAR = 2, 0.02
 _FEW = 4  # so many are as quick to try from here
 Refusals = dict[int, RejectedError]
 
@@ -53,24 +53,17 @@ def isolate(tries: Tries, rows: Sequence[TableRows], patience: int | None) -> Is
 def _follow(
     tries: Tries, rows: Sequence[TableRows], records: list[int], found: Refusals
 ) -> tuple[Sequence[TableRows], list[int]]:
-    """Try the suspect by itself: most often it is the only record at fault. Returns the rows and records that are left.
-
-    What was refused in its place among all, and is refused alone, is at fault; then the others go in one piece. What is
-    taken alone may be refused for those before it, so they go first.
-    """
-    for _ in range(_HINTS):
+    """Try the suspect: most often it is the only record at fault. Returns the rows and records that are left."""
+    for hint in range(_HINTS):
         suspect = tries.suspect()
         place = len(records) if suspect is None else bisect_left(records, suspect)
         if not _FAR * len(records) <= place < len(records):
             break
-        error = tries.attempt(_part(rows, records[place : place + 1])) if len(rows) == 1 else None
-        if error:
+        if hint == 0 and len(rows) == 1 and (error := _refused(tries, rows, records[place])):
             found[records[place]] = error
             rows = [_without(group, records[place]) for group in rows]
             records = [*records[:place], *records[place + 1 :]]
         else:
-            if len(rows) == 1:
-                tries.undo()
             if tries.attempt(_part(rows, records[:place])):
                 break
             if error := tries.attempt(_part(rows, records[place : place + 1])):
@@ -79,6 +72,17 @@ def _follow(
         if not tries.attempt(_part(rows, records)):
             return rows, []
     return rows, records
+
+
+def _refused(tries: Tries, rows: Sequence[TableRows], record: int) -> RejectedError | None:
+    """Why this one, which was refused in its place among all, is refused alone as well, and so is at fault.
+
+    What is taken alone may be refused for one of those before it: it is not written yet.
+    """
+    error = tries.attempt(_part(rows, [record]))
+    if not error:
+        tries.undo()
+    return error
 
 
 def _search(tries: Tries, rows: Sequence[TableRows], records: Sequence[int], patience: int | None) -> Refusals | None:
