@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.mutants.defects import Defect
 
 ROOT = Path(__file__).parents[2]
-_PARTS = ("consumer", "tests", "schemas", "pyproject.toml")
+_PARTS = ("consumer", "deploy", "tests", "schemas", "pyproject.toml")
 _SECONDS = 300
 _FAILED = 1  # pytest's exit code when tests ran and some failed
 
