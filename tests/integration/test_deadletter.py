@@ -386,7 +386,7 @@ def test_where_nobody_may_write_all_have_an_error(mock: MockKafka, box: DeadLett
 @pytest.mark.parametrize("code", ["NOT_ENOUGH_REPLICAS", "NOT_LEADER_FOR_PARTITION", "REQUEST_TIMED_OUT", "_TRANSPORT"])
 def test_what_passes_by_itself_is_retried_without_a_word(mock: MockKafka, box: DeadLetterTopic, code: str) -> None:
     """Leaders move, replicas lag: the client goes on, and where the receipt says so, it is there."""
-    sent = [order(number) for number in range(10)]
+    sent = [replace(order(number), value=bytes(300_000)) for number in range(10)]  # three to a request
     mock.fail(*[getattr(KafkaError, code)] * 3)
     assert delivered(box, sent) == receipts(sent)
     assert {letter_of_dead_letter(message).offset for message in everything(mock.bootstrap, "orders.dlq")} == set(

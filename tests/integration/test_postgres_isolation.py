@@ -484,6 +484,19 @@ def test_no_guess_decides(place: Place, name: str) -> None:
         place.begin(sink)
 
 
+def test_who_was_guessed_to_be_at_fault_and_is_not_is_written_in_its_place(place: Place) -> None:
+    """A trigger sees to what it looks as if it broke: no row that comes later is there before it."""
+    place.run("""create table item (place bigserial, id int, number int check (number > 0));
+        create function mend() returns trigger language plpgsql as $$ begin
+        new.number := abs(new.number); return new; end $$;
+        create trigger mend before insert on item for each row when (new.id = 20) execute function mend()""")
+    sink = place.open(Target("item"))
+    rows = [(i, -1 if i in {0, 20} else 1) for i in range(40)]
+    assert ordinals(place.write(sink, group("item", "id number", rows))) == [0]
+    place.commit(sink)
+    assert place.run("select id from item order by place") == [(i,) for i in range(1, 40)]
+
+
 def test_the_first_of_a_key_stays_whatever_is_guessed_of_it(place: Place) -> None:
     """It looks as if it broke a CHECK, which a trigger sees to: the later row of its key is the one at fault."""
     place.run("""create table item (id int unique, number int check (number > 0));

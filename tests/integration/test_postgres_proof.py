@@ -142,6 +142,18 @@ def test_too_long_is_what_more_than_blanks_are_cut_off_from(place: Place) -> Non
     assert [getattr(told.get(i), "column", None) for i in range(len(columns))] == columns
 
 
+def test_what_is_proven_is_told_by_its_own_condition(place: Place) -> None:
+    """Not by that of the row before it."""
+    place.run("create table item (id int, number int check (number > 0), word text check (word <> 'bad'))")
+    sink = place.open(Target("item"))
+    bad = {0: (-1, "good"), 2: (1, "bad")}
+    rows = [(i, *bad.get(i % 4, (1, "good"))) for i in range(COUNT)]
+    found = place.write(sink, group("item", "id number word", rows))
+    told = [getattr(failure.error, "constraint", None) for failure in found.failures]
+    assert ordinals(found) == list(range(0, COUNT, 2))
+    assert told == ["item_number_check", "item_word_check"] * (COUNT // 4)
+
+
 def test_a_state_that_is_no_records_fault_is_not_proven(place: Place) -> None:
     """What the user calls an outage is one, also where the catalogue proves it."""
     place.run("create table item (id int unique, number int check (number > 0)); insert into item values (1, 1)")

@@ -538,7 +538,7 @@ DEFECTS = (
         f"{_POSTGRES}/block.py",
         """if "#last" <> "#at" or "#state" || "#constraint" <> all("#causes") then""",
         """if "#state" || "#constraint" <> all("#causes") then""",
-        "tests/integration/test_postgres_isolation.py::test_no_guess_decides",
+        "tests/integration/test_postgres_isolation.py::test_who_was_guessed_to_be_at_fault_and_is_not_is_written_in_its_place",
     ),
     Defect(
         "PostgreSQL: rows count as proven to be refused that a trigger may mend",
@@ -569,13 +569,6 @@ DEFECTS = (
         f"{_PROOF}::test_a_value_counts_as_it_is_stored",
     ),
     Defect(
-        "PostgreSQL: functions of users count as proof",
-        f"{_POSTGRES}/proof.py",
-        " and p.oid < {own} and",
-        " and",
-        f"{_PROOF}::test_what_is_left_open_is_tried",
-    ),
-    Defect(
         "PostgreSQL: text that is only blanks too long counts as too long",
         f"{_POSTGRES}/doubt.py",
         """return f"rtrim({probe.value}::{probe.type_name}::text, ' ') <> rtrim({probe.value}::text, ' ')\"""",
@@ -587,7 +580,7 @@ DEFECTS = (
         f"{_POSTGRES}/block.py",
         """"#told" := "#tolds"["#proof"];""",
         """"#told" := "#evidence";""",
-        f"{_PROOF}::test_too_long_is_what_more_than_blanks_are_cut_off_from",
+        f"{_PROOF}::test_what_is_proven_is_told_by_its_own_condition",
     ),
     Defect(
         "PostgreSQL: halving from the client loses the last record of a range",
