@@ -23,10 +23,10 @@ class Place:
     """A schema with tables of one test, and a sink on it."""
 
     def __init__(self, dsn: str) -> None:
-        self._schema = f"isolation_{uuid.uuid4().hex}"
+        self.schema = f"isolation_{uuid.uuid4().hex}"
         self._admin = psycopg.connect(dsn, autocommit=True)
-        self._admin.execute(sql.SQL("create schema {0}; set search_path = {0}").format(sql.Identifier(self._schema)))
-        self.dsn = make_conninfo(dsn, options=f"-csearch_path={self._schema}")
+        self._admin.execute(sql.SQL("create schema {0}; set search_path = {0}").format(sql.Identifier(self.schema)))
+        self.dsn = make_conninfo(dsn, options=f"-csearch_path={self.schema}")
         self._sinks: list[PostgresSink] = []
         self._fence = Fence(0, 0)
 
@@ -62,7 +62,7 @@ class Place:
     def close(self) -> None:
         for sink in self._sinks:
             sink.close()
-        self._admin.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(self._schema)))
+        self._admin.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(self.schema)))
         self._admin.close()
 
 

@@ -6,6 +6,7 @@ import random
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -506,3 +507,55 @@ def test_the_first_of_a_key_stays_whatever_is_guessed_of_it(place: Place) -> Non
     sink = place.open(Target("item"))
     rows = [(1, -1), (10, -1), (2, 1), (3, 1), (10, 1), (4, 1), (5, 1)]
     assert ordinals(place.write(sink, group("item", "id number", rows))) == [0, 4]
+
+
+_REFUSING = """create function refuse() returns trigger language plpgsql as $$ begin
+        if {} then raise 'no'; end if; return new; end $$;
+        create trigger refuse {} insert on item for each row execute function refuse()"""
+_ITEM = "create table item (id int, number int, word text)"
+STOPPED = {
+    "where it refuses": f"{_ITEM}; {_REFUSING.format('new.number < 0', 'before')}",
+    "when all are in": f"{_ITEM}; {_REFUSING.format('new.number < 0', 'after')}",
+    "at the end": f"{_ITEM}; "
+    + _REFUSING.format("new.number < 0", "after")
+    .replace("create trigger", "create constraint trigger")
+    .replace("for each row", "deferrable initially deferred for each row"),
+    "for one that came before": f"{_ITEM}; alter table item add exclude (abs(number) with =) where (number < 0)",
+    "for those before": f"{_ITEM}; "
+    + _REFUSING.format("new.number < 0 and exists (select from item where id >= new.id - 2)", "before"),
+    "with more rows than came": f"""{_ITEM}; {_REFUSING.format("new.number < 0", "before")};
+        create function add() returns trigger language plpgsql as $$ begin
+        if pg_trigger_depth() = 1 then insert into item values (new.id, 1, 'more'); end if; return new; end $$;
+        create trigger add before insert on item for each row execute function add()""",
+    "with fewer rows than came": f"""{_ITEM}; {_REFUSING.format("new.number < 0", "before")};
+        create function less() returns trigger language plpgsql as $$ begin return null; end $$;
+        create trigger less before insert on item for each row when (new.id % 3 = 0) execute function less()""",
+    "in partitions": f"""{_ITEM} partition by list (number); create table item_1 partition of item default;
+        {_REFUSING.format("new.number < 0", "before")}""",
+}
+
+
+@pytest.mark.parametrize("counted", ["on", "off"])
+@pytest.mark.parametrize("name", STOPPED)
+def test_how_far_the_server_got_is_but_a_hint(place: Place, name: str, counted: str) -> None:
+    """Whatever it counted, or if it counts nothing: it is as if the rows had come one by one, up to too many bad."""
+    place.run(STOPPED[name])
+    options = f"-csearch_path={place.schema} -ctrack_counts={counted}"
+    sink = place.open(Target("item"), dsn=make_conninfo(place.dsn, options=options))
+    for seed, share in enumerate([0.005, 0.02, 0.05, 0.1, 0.5, 1]):
+        dice = random.Random(seed)
+        rows = [(i, -1 if dice.random() < share else 1, "a") for i in range(300)]
+        bad, expected = one_by_one(place, rows)
+        runs = [len(list(run)) for refused, run in groupby(i in bad for i in range(len(rows))) if refused]
+        patience = max(runs, default=0)
+        batch = group("item", "id number word", rows)
+        assert not bad or not place.write(sink, batch, patience=patience - 1).finished
+        sink.rollback()
+        place.begin(sink)
+        found = place.write(sink, batch, patience=dice.choice([patience, None]))
+        place.commit(sink)
+        assert found.finished
+        assert ordinals(found) == list(bad)
+        assert content(place) == expected
+        place.run("delete from item")
+        place.begin(sink)

@@ -30,6 +30,7 @@ _GREAT = "tests/property/test_pipeline.py"
 _SINK = "tests/contract/test_sink.py"
 _ISOLATION = "tests/contract/test_isolation.py"
 _LETTERS = "tests/contract/test_letters.py"
+_HINT = "tests/integration/test_postgres_isolation.py::test_how_far_the_server_got_is_but_a_hint"
 _PROOF = "tests/integration/test_postgres_proof.py"
 _TRANSACTIONS = "tests/contract/test_postgres_transactions.py"
 _ACCOUNTING = "tests/property/test_accounting.py"
@@ -539,6 +540,27 @@ DEFECTS = (
         """if "#last" <> "#at" or "#state" || "#constraint" <> all("#causes") then""",
         """if "#state" || "#constraint" <> all("#causes") then""",
         "tests/integration/test_postgres_isolation.py::test_who_was_guessed_to_be_at_fault_and_is_not_is_written_in_its_place",
+    ),
+    Defect(
+        "PostgreSQL: a few at a time are not checked for what waits till the end",
+        f"{_POSTGRES}/progress.py",
+        "            {take};\n            {late}\n",
+        "            {take};\n",
+        _HINT,
+    ),
+    Defect(
+        "PostgreSQL: a few that are refused together are left out together",
+        f"{_POSTGRES}/progress.py",
+        """            foreach "#record" in array "#lot" loop\n""",
+        """            foreach "#record" in array "#lot"[2:] loop\n""",
+        _HINT,
+    ),
+    Defect(
+        "PostgreSQL: rows before a suspect count as written",
+        f"{_POSTGRES}/progress.py",
+        '"#inserted" between 0 and "#end" - "#at" - 1 then\n              "#far" := "#at" + "#inserted";',
+        '"#inserted" < "#end" - "#at" then\n              "#far" := "#at" + "#inserted"; "#at" := "#far";',
+        _HINT,
     ),
     Defect(
         "PostgreSQL: rows count as proven to be refused that a trigger may mend",

@@ -15,13 +15,15 @@ from consumer.table import TableRows
 class Ledger:
     """Takes what holds no bad record; says of a refusal what it is told to say, be it true or not."""
 
-    def __init__(self, unfit: set[int], bad: set[int], hints: list[int | None]) -> None:
-        self.unfit, self.bad, self.hints = unfit, bad, hints
+    def __init__(self, unfit: set[int], bad: set[int], hints: list[int | None], near: bool = True) -> None:
+        self.unfit, self.bad, self.hints, self.near = unfit, bad, hints, near
         self.written: list[tuple[str, int]] = []
         self.last = 0  # how many of them came with the last attempt
 
     def tries(self) -> Tries:
-        return Tries(self.attempt, self.judge, lambda rows, records, patience: None, self.suspect, self.undo)
+        return Tries(
+            self.attempt, self.judge, lambda rows, records, patience: None, self.suspect, self.undo, lambda: self.near
+        )
 
     def attempt(self, rows: Sequence[TableRows]) -> RejectedError | None:
         new = [(group.table, ordinal) for group in rows for ordinal in group.ordinals]
@@ -53,12 +55,12 @@ ORDINALS = st.integers(0, 60)
 TABLES = st.lists(st.lists(ORDINALS, max_size=60), min_size=1, max_size=3)
 
 
-@given(TABLES, st.sets(ORDINALS), st.sets(ORDINALS), st.lists(st.none() | st.integers(-5, 70), max_size=4))
+@given(TABLES, st.sets(ORDINALS), st.sets(ORDINALS), st.lists(st.none() | st.integers(-5, 70), max_size=4), st.booleans())
 def test_exactly_the_bad_are_found(
-    tables: list[list[int]], unfit: set[int], bad: set[int], hints: list[int | None]
+    tables: list[list[int]], unfit: set[int], bad: set[int], hints: list[int | None], near: bool
 ) -> None:
     """Whatever the server hints at: the others are written once, those of each table in order."""
-    ledger, there = Ledger(unfit, bad, hints), {ordinal for ordinals in tables for ordinal in ordinals}
+    ledger, there = Ledger(unfit, bad, hints, near), {ordinal for ordinals in tables for ordinal in ordinals}
     found = isolate(ledger.tries(), batch(tables), None)
     assert found.finished
     assert [failure.ordinal for failure in found.failures] == sorted(there & (unfit | bad))

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from consumer.errors import RejectedError
 from consumer.sinks.postgres.doubt import condition, literal, marks
+from consumer.sinks.postgres.progress import NO_PROGRESS, progress
 from consumer.sinks.postgres.proof import conditions, proven
 from consumer.sinks.postgres.staged import Staged, find_column, fit, variables
 from consumer.sinks.postgres.translation import rejection
@@ -22,7 +23,7 @@ _BLOCK = """
 <<"#block">>
 declare
   "#at" int := 0; "#start" int; "#next" int; "#end" int; "#size" int; "#in_a_row" int := 0; "#last" int := -1;
-  "#before" int := 0; "#dense" boolean;
+  "#before" int := 0; "#dense" boolean := false; "#far" int := {suspect}; {progress}
   "#group" int := 0; "#low" int8; "#high" int8; "#rounds" int; "#locked" int8; "#record" record; "#singly" boolean;
   "#indexed" boolean := false;
   "#state" text := {state}; "#constraint" text := {constraint}; "#known" text := ''; "#table" text; "#column" text;
@@ -34,17 +35,22 @@ declare
   {variables}
 begin
   {learn}
-  "#dense" := {at_once} and "#marks" is null;
-  "#size" := case when "#marks" is not null then {count} when "#dense" then 64 else greatest({count} / 2, {least}) end;
+  "#size" := case when "#marks" is not null then {count} when "#far" >= 0 then "#far"
+    else greatest({count} / 2, {least}) end;
+  {thin}
   while "#at" < {count} and {patient} loop
     "#start" := "#at"; "#before" := cardinality("#refused"); "#reasons" := cardinality("#why");
-    "#end" := least("#at" + "#size", {count}); "#next" := "#end"; "#singly" := "#dense";
-    if not "#dense" then
+    "#singly" := "#dense" or "#at" = "#far";
+    "#end" := case when "#at" = "#far" then "#at" + 1 when "#at" < "#far" then "#far"
+      else least("#at" + "#size", {count}) end;
+    "#next" := "#end";
+    if not "#singly" then
+      {starts}
       begin
         {groups}
         {late}
         {doubted}
-        "#at" := "#end"; "#size" := "#size" * 2;
+        "#at" := "#end"; "#size" := case when "#end" = "#far" then "#size" else "#size" * 2 end;
       exception when assert_failure or others then
         if "#wrong" then
           "#causes" := null; "#marks" := null; "#wrong" := false; "#last" := -1; "#evidence" := '';
@@ -59,19 +65,28 @@ begin
               {index}
               "#indexed" := true;
             end if;
-            "#size" := greatest(("#end" - "#at") / 2, {least}); "#singly" := "#end" - "#at" <= {least};
+            "#far" := -1;
+            {stopped}
+            if "#far" < 0 then
+              "#size" := greatest(("#end" - "#at") / 2, {least}); "#singly" := "#end" - "#at" <= {least};
+            end if;
           end if;
         end if;
       end;
     end if;
     if "#singly" then
+      {lots}
       {loop}
         {one}
         "#at" := "#at" + 1;
-        exit when not {patient};
+        {give_up}
       end loop;
-      "#dense" := cardinality("#refused") - "#before" > greatest(1, "#size" / {dense});
-      "#size" := case when "#dense" then least("#size" * 2, {most}) else {least} end;
+      {lots_end}
+      {alone}
+        "#dense" := cardinality("#refused") - "#before" > greatest(1, "#size" / {dense});
+        {few}
+        "#size" := case when "#dense" then least("#size" * 8, {most}) else {least} end;
+      {alone_end}
     end if;
   end loop;
   perform set_config('microbatch.refused',
@@ -86,7 +101,7 @@ _ONE = """begin
             "#constraint" = constraint_name;
           {judge}
           {probe}
-          "#told" := concat_ws(chr(1), "#group", "#state", "#table", "#column", "#constraint");
+          "#told" := {told};
           {refused}
         end;"""
 _PROBE = """if "#table" = '' and "#column" = '' and left("#state", 2) in ('22', '23') then
@@ -96,8 +111,11 @@ _REFUSED = """if "#told" <> "#evidence" then
             "#evidence" := "#told"; "#why" := array_append("#why", format('[%s,%s]', "#at", {why}));
           end if;
           "#refused" := array_append("#refused", "#at");
-          "#in_a_row" := case when "#last" = "#at" - 1 then "#in_a_row" + 1 else 1 end;
+          {counted}
           "#last" := "#at";"""
+_COUNTED = '"#in_a_row" := case when "#last" = "#at" - 1 then "#in_a_row" + 1 else 1 end;'
+# Not by concat_ws: for thousands of refusals it takes three times as long.
+_TOLD = ' || chr(1) || '.join(['"#state"', '"#table"', '"#column"', '"#constraint"'])
 _WHY = 'jsonb_build_array("#group", "#state", "#table", "#column", "#constraint")'
 _JUDGE = """if "#state" <> "#known" then
         if not {of_record} then
@@ -115,6 +133,7 @@ _LEARN = """if ("#constraint" <> '' or "#state" = '22001') and "#state" || "#con
               "#doubts" := concat_ws(' or ', nullif("#doubts", ''), '(' || "#doubt" || ')');
               begin
                 execute {marks} into "#marks";
+                "#far" := -1;
                 {conditions};
               exception when others then
                 "#causes" := null; "#marks" := null; "#doubt" := null;
@@ -147,16 +166,21 @@ _DOUBTED = """if "#marks" is not null then
                 "#tolds"["#proof"] := "#told"; "#whys"["#proof"] := {why};
               end if;
             end if;
-            exit when not {patient};
+            {give_up}
           end loop;
         end if;"""
 # As few records as are no longer halved, but tried one by one: where each is a plain row, that costs little.
 _LEAST_ROWS, _LEAST = 16, 4
-# Where one of so many is refused, or more, records are tried one by one, up to so many before that is asked again; from
-# the start where one of the first is.
-_DENSE, _MOST = 16, 1024
-# Plans are made once, for tables that may be empty then, and for ranges of any length.
-_SETTINGS = {"jit": "off", "plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+# Where one of so many is refused, or more, records are tried one by one, up to so many before that is asked again.
+_DENSE, _MOST = 32, 4096
+# Plans are made once, for tables that may be empty then, and for ranges of any length. Statements are not parsed twice,
+# the first time only to check the block.
+_SETTINGS = {
+    "jit": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "check_function_bodies": "off",
+}
 _READ = "select current_setting('microbatch.refused')"
 
 
@@ -187,7 +211,7 @@ def block(
         "least": _LEAST_ROWS if alone else _LEAST,
         "dense": _DENSE,
         "most": _MOST,
-        "at_once": str(bool(alone) and suspect is not None and suspect < _DENSE).lower(),
+        **NO_PROGRESS,
         "variables": " ".join(variables(groups)),
         "groups": written,
         "late": " ".join(f"{statement};" for statement in late),
@@ -198,12 +222,15 @@ def block(
         "before": fit(first.trial) if alone else '"#next" := "#at" + 1;',
         "probe": _PROBE.format(find='"#column" := "#probed";' if alone else find_column(groups)) if probed else "",
         "patient": "true" if patience is None else f'"#in_a_row" <= {patience}',
+        "give_up": "" if patience is None else f'exit when "#in_a_row" > {patience};',
+        "counted": "" if patience is None else _COUNTED,
+        "told": _TOLD if len(groups) == 1 else f'"#group" || {_TOLD}',
         "learn": "",
         "doubted": "",
     }
-    parts["one"] = _ONE.format(**parts, refused=_REFUSED.format(why=_WHY))
+    parts["one"] = _ONE.format(**parts, refused=_REFUSED.format(**parts, why=_WHY))
     if alone and not first.trial.staged.stage:
-        parts |= _guessing(first, count, parts)
+        parts |= _guessing(first, count, parts) | progress(first, suspect, parts)
     return "; ".join(
         [
             *(f"set local {name} = {value}" for name, value in _SETTINGS.items()),
@@ -222,11 +249,11 @@ def _guessing(group: Staged, count: int, parts: Mapping[str, object]) -> dict[st
         first=group.first,
         loop=group.each_row(f"{group.marked()} = 1"),
         one=parts["one"],
-        patient=parts["patient"],
+        give_up=parts["give_up"],
         low=group.number("#at"),
         high=group.number("#end"),
         proven=proven(group.trial, '"#row" >= $2 and "#row" < $3', f"{group.marked('$1')} = 1"),
-        convicted=_REFUSED.format(why='"#whys"["#proof"]'),
+        convicted=_REFUSED.format(counted=parts["counted"], why='"#whys"["#proof"]'),
         why=_WHY,
     )
     return {

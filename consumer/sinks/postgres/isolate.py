@@ -10,9 +10,9 @@ from consumer.errors import Failure, RejectedError
 from consumer.sinks import Isolated
 from consumer.table import TableRows
 
-# How often the server's word of where it stopped is followed, and how far it must be off. It is followed for the sake
-# of single records at fault: with more of them the block is quicker, and finds its own way.
-_HINTS, _FAR = 2, 0.02
+# The server's word of where it stopped is followed so often, if it got so far each time, as a share of all: for the sake
+# of single records at fault. With more of them the block is quicker, and finds its own way.
+_FAR = (0.02, 0.05)
 _FEW = 4  # so many are as quick to try from here
 Refusals = dict[int, RejectedError]
 
@@ -25,7 +25,7 @@ class Tries:
     of, if it did, which need not be at fault. `undo` takes back what it wrote. `unfit` tells, by ordinal, what is
     refused before anything is sent. `search` writes all the records given (all ordinals of the rows) but those refused
     alone, and may give up after more than so many refusals in a row; None: it cannot, as where some are unfit, and
-    nothing is written.
+    nothing is written. `near`: the last try took so long that some round trips more do not matter.
     """
 
     attempt: Callable[[Sequence[TableRows]], RejectedError | None]
@@ -33,6 +33,7 @@ class Tries:
     search: Callable[[Sequence[TableRows], Sequence[int], int | None], Refusals | None]
     suspect: Callable[[], int | None]
     undo: Callable[[], None]
+    near: Callable[[], bool]
 
 
 def isolate(tries: Tries, rows: Sequence[TableRows], patience: int | None) -> Isolated:
@@ -54,21 +55,23 @@ def _follow(
     tries: Tries, rows: Sequence[TableRows], records: list[int], found: Refusals
 ) -> tuple[Sequence[TableRows], list[int]]:
     """Try the suspect: most often it is the only record at fault. Returns the rows and records that are left."""
-    for hint in range(_HINTS):
+    known = 0  # so many at the beginning are fine, but not written
+    for hint, far in enumerate(_FAR):
         suspect = tries.suspect()
         place = len(records) if suspect is None else bisect_left(records, suspect)
-        if not _FAR * len(records) <= place < len(records):
+        if not known + far * len(records) <= place < len(records) or (hint > 0 and not tries.near()):
             break
         if hint == 0 and len(rows) == 1 and (error := _refused(tries, rows, records[place])):
             found[records[place]] = error
             rows = [_without(group, records[place]) for group in rows]
             records = [*records[:place], *records[place + 1 :]]
+            known = place
         else:
             if tries.attempt(_part(rows, records[:place])):
                 break
             if error := tries.attempt(_part(rows, records[place : place + 1])):
                 found[records[place]] = error
-            records = records[place + 1 :]
+            records, known = records[place + 1 :], 0
         if not tries.attempt(_part(rows, records)):
             return rows, []
     return rows, records

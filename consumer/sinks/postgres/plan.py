@@ -104,7 +104,11 @@ class Trial:
 
     def move(self, which: str) -> str:
         """The statement that moves rows on; `which` as in Plan."""
-        return f'{self.into} where {which} order by "#row"'
+        return f'{self.into} from {self.raw.stage} where {which} order by "#row"'
+
+    def take(self, lot: str) -> str:
+        """The same for the rows in an array of them, in its order; by SQL."""
+        return f"{self.into} from unnest({lot})"
 
 
 def plan(relation: Relation, target: Target, rows: TableRows, deletes: bool) -> Plan:
@@ -212,7 +216,7 @@ def trial(relation: Relation, plan: Plan) -> Trial:
         into = _qualified(ranged)
         plan = replace(plan, create=f"{create}; {_index(ranged)}", stage=into.as_string())
         fields, values = [ROW, DELETE, *fields], [ROW, DELETE, *values]
-    move = sql.SQL("insert into {} ({}) select {} from {}").format(into, listed(fields), listed(values), raw)
+    move = sql.SQL("insert into {} ({}) select {}").format(into, listed(fields), listed(values))
     unindex = sql.SQL("drop index if exists {}").format(index).as_string()
     return Trial(relation.name, taking, named.as_string(), _index(name), unindex, plan, move.as_string(), tuple(probes))
 

@@ -9,6 +9,7 @@ from consumer.sinks.postgres.doubt import literal
 from consumer.sinks.postgres.plan import RECORD, Plan, Trial
 
 _RANGE = '"#row" >= "#block"."#low" and "#row" < "#block"."#high"'
+_LOT = 4  # twice as many are no quicker where one of ten is refused
 _TURN = '"#turns"."#turn"'
 
 
@@ -39,8 +40,16 @@ class Staged:
 
     def each_row(self, which: str = "true") -> str:
         """The head of a loop over the rows from #at up to #end, each as RECORD; for groups of one row to a record."""
-        rows = f'"#row" >= {self.number("#at")} and "#row" < {self.number("#end")} and {which}'
+        rows = f"{self._ahead()} and {which}"
         return f'for "{RECORD}" in select * from {self.trial.raw.stage} where {rows} order by "#row" loop'  # noqa: S608 (quoted)
+
+    def each_lot(self) -> str:
+        """The same, a few at a time, in the array #lot."""
+        lots = f'select array_agg(s order by "#row") from {self.trial.raw.stage} s where {self._ahead()}'  # noqa: S608 (quoted)
+        return f'for "#lot" in {lots} group by "#row" / {_LOT} order by min("#row") loop'
+
+    def _ahead(self) -> str:
+        return f'"#row" >= {self.number("#at")} and "#row" < {self.number("#end")}'
 
     def marked(self, marks: str = '"#block"."#marks"') -> str:
         """The byte of each row in `marks`, for such groups."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ from consumer.table import Column, Table, TableRows, Target
 Connection = psycopg.Connection[Any]
 Answer = tuple[list[tuple[Any, ...]], str | None]
 _Kind = tuple[str, tuple[str, ...], tuple[Column | None, ...], bool]
+_TRIPS = 10  # so many in the time of a try are few
 _IMMEDIATE = "set constraints all immediate"
 
 
@@ -63,6 +65,7 @@ class Tables:
         self._made: set[str] = set()  # those that were run as this one began
         self._suspect: int | None = None  # see isolate.Tries
         self._cause: RejectedError | None = None  # of the last refusal
+        self._took = self._trip = 0.0  # seconds of the last try that was refused, and of one round trip
         self._listens = True  # while rows are sent; in vain where the server has other things to say, such as notices
         self.defers = False
         self._opening = ""
@@ -118,7 +121,7 @@ class Tables:
     def apply(self, connection: Connection, rows: Sequence[TableRows]) -> None:
         """See Sink.apply."""
         self._follow(connection)
-        self._suspect = None
+        self._suspect, began = None, time.perf_counter()
         try:
             for table_rows in self._in_order(rows):
                 self._write(connection, table_rows)
@@ -126,6 +129,7 @@ class Tables:
                 with self._instructed(connection):
                     run(connection, _IMMEDIATE)
         except RejectedError as error:
+            self._took = time.perf_counter() - began
             self._cause = RejectedError(error.reason, error.sqlstate, constraint=error.constraint)
             self._undo(connection)
             self._require_same_type(error)
@@ -143,6 +147,7 @@ class Tables:
             partial(self._search, connection),
             lambda: self._suspect,
             partial(self._undo, connection),
+            lambda: self._took > _TRIPS * self._trip,
         )
         return isolate(tries, rows, patience)
 
@@ -256,8 +261,9 @@ class Tables:
         self._applied = True
 
     def _undo(self, connection: Connection) -> None:
+        began = time.perf_counter()
         run(connection, "rollback to savepoint microbatch")
-        self._applied = False
+        self._trip, self._applied = time.perf_counter() - began, False
 
     def _deferral(self) -> list[str]:
         """The statement after which constraints wait again as they do at the start of a transaction, if any do."""
