@@ -53,9 +53,10 @@ def batch(tables: Sequence[Sequence[int]]) -> list[TableRows]:
 
 ORDINALS = st.integers(0, 60)
 TABLES = st.lists(st.lists(ORDINALS, max_size=60), min_size=1, max_size=3)
+HINTS = st.lists(st.none() | st.integers(-5, 70), max_size=4)
 
 
-@given(TABLES, st.sets(ORDINALS), st.sets(ORDINALS), st.lists(st.none() | st.integers(-5, 70), max_size=4), st.booleans())
+@given(TABLES, st.sets(ORDINALS), st.sets(ORDINALS), HINTS, st.booleans())
 def test_exactly_the_bad_are_found(
     tables: list[list[int]], unfit: set[int], bad: set[int], hints: list[int | None], near: bool
 ) -> None:

@@ -115,7 +115,7 @@ _REFUSED = """if "#told" <> "#evidence" then
           "#last" := "#at";"""
 _COUNTED = '"#in_a_row" := case when "#last" = "#at" - 1 then "#in_a_row" + 1 else 1 end;'
 # Not by concat_ws: for thousands of refusals it takes three times as long.
-_TOLD = ' || chr(1) || '.join(['"#state"', '"#table"', '"#column"', '"#constraint"'])
+_TOLD = " || chr(1) || ".join(['"#state"', '"#table"', '"#column"', '"#constraint"'])
 _WHY = 'jsonb_build_array("#group", "#state", "#table", "#column", "#constraint")'
 _JUDGE = """if "#state" <> "#known" then
         if not {of_record} then

@@ -10,8 +10,8 @@ from consumer.errors import Failure, RejectedError
 from consumer.sinks import Isolated
 from consumer.table import TableRows
 
-# The server's word of where it stopped is followed so often, if it got so far each time, as a share of all: for the sake
-# of single records at fault. With more of them the block is quicker, and finds its own way.
+# The server's word of where it stopped is followed so often, if it got this share of all each time: for the sake of
+# single records at fault. With more of them the block is quicker, and finds its own way.
 _FAR = (0.02, 0.05)
 _FEW = 4  # so many are as quick to try from here
 Refusals = dict[int, RejectedError]
