@@ -47,7 +47,7 @@ _LOTS = """if "#lots" then
         end loop;
       else"""
 # A few at a time are quicker, unless one of so many is refused.
-_FEW = """"#lots" := cardinality("#refused") - "#before" < "#size" / 7;"""
+_FEW = """"#lots" := cardinality("#refused") - "#before" < "#size" / 7; "#since" := "#at";"""
 _PARTS = ("progress", "starts", "stopped", "alone", "alone_end", "thin", "lots", "lots_end", "few")
 NO_PROGRESS: Mapping[str, str] = {"suspect": "-1", **dict.fromkeys(_PARTS, "")}
 
@@ -55,7 +55,7 @@ NO_PROGRESS: Mapping[str, str] = {"suspect": "-1", **dict.fromkeys(_PARTS, "")}
 def progress(group: Staged, suspect: int | None, parts: Mapping[str, object]) -> dict[str, str]:
     """The parts for this group, whose rows are all there are, one to a record: under the names of NO_PROGRESS.
 
-    `suspect`: the number of the record that was the first one.
+    `suspect`: the number of the record that the server was at when it refused them all, if that is known.
     """
     inserted = f"pg_stat_get_xact_tuples_inserted({literal(group.trial.table)}::regclass)"
     thin = _THIN.format(**parts)
