@@ -133,6 +133,9 @@ class Source(Protocol):
     def rejoin(self) -> None:
         """Leave the group and join it again."""
 
+    def renew(self) -> None:
+        """Be a member by another client; for one that has no partitions. At most 10 s."""
+
     def close(self) -> None:
         """Leave the group; at most 10 s."""
 
@@ -167,6 +170,7 @@ class KafkaSource:
         self._incremental = not is_classic(properties) or strategy.startswith("cooperative")
         self._failure: BaseException | None = None
         self._ended_fetching: set[Coordinates] = set()
+        self._client = 0  # the how-manieth; callbacks of one that is given up count no more
 
     def open(self, listener: Listener) -> None:
         """See Source.open. Raises FatalError when librdkafka refuses the properties."""
@@ -256,6 +260,13 @@ class KafkaSource:
         self._consumer.unsubscribe()
         self._subscribe()
 
+    def renew(self) -> None:
+        """See Source.renew."""
+        self._client += 1
+        self.close()
+        self._ended_fetching.clear()
+        self.open(self._listener)
+
     def close(self) -> None:
         """See Source.close. On a thread of its own, because librdkafka's close can hang (its issue #1667)."""
         closing = threading.Thread(target=self._consumer.close, daemon=True, name="kafka-close")
@@ -271,7 +282,11 @@ class KafkaSource:
         )
 
     def _guarded(self, callback: Callable[..., None]) -> Callable[..., None]:
+        client = self._client
+
         def call(*arguments: Any) -> None:
+            if client != self._client:
+                return
             try:
                 callback(*arguments)
             except BaseException as error:  # noqa: BLE001 - raised again by poll: out of a callback it drops records

@@ -177,6 +177,9 @@ class MemorySource:
         self.close()
         self._join()
 
+    def renew(self) -> None:
+        self.rejoin()
+
     def close(self) -> None:
         if self.owned:
             self._told().revoked(self.owned)

@@ -187,6 +187,18 @@ def test_a_second_member_takes_its_share_and_gives_it_back(world: World) -> None
     until(lambda: kept.owned == world.keys(), first)
 
 
+def test_another_client_takes_up_the_place(world: World) -> None:
+    """Partitions come again, and flow from where they are started; the former client has no more to say."""
+    world.produce(0, 5)
+    source, notes = world.open()
+    until(lambda: notes.owned == world.keys(), source)
+    notes.owned.clear()
+    source.renew()
+    until(lambda: notes.owned == world.keys(), source)
+    source.start({(world.topic, 0): 2, (world.topic, 1): 0})
+    assert [message.offset() for message in read_until(source, 3)] == [2, 3, 4]
+
+
 def test_committed_offsets_are_what_the_cluster_tells(world: World) -> None:
     """So lag tools see how far the daemon is."""
     world.produce(1, 3)

@@ -699,6 +699,13 @@ DEFECTS = (
         "tests/unit/dlq/test_replay.py::test_a_letter_whose_payload_is_gone_is_never_taken_for_a_tombstone",
     ),
     Defect(
+        "a client that knows no broker any more is waited for",
+        _PIPELINE,
+        "            self._source.renew()\n",
+        "",
+        "tests/property/test_pipeline.py::test_a_client_that_knows_no_broker_any_more_is_replaced",
+    ),
+    Defect(
         "without an offset table, Kafka is told of a batch before it is written",
         _PIPELINE,
         "            self._job = _Job(self._pool.submit(self._writer.write, batch), now, batch)\n",

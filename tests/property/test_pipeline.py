@@ -12,9 +12,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consumer import assignment
 from consumer.batch import BatchPolicy
 from consumer.breaker import Breaker
 from consumer.cluster import Start
@@ -103,6 +105,25 @@ class ForgetfulSource(MemorySource):
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
         assert self.forgot_at is None or positions == {("t", 0): self.forgot_at}
         super().seek(positions)
+
+
+class StrandedSource(MemorySource):
+    """Loses what it has once, and knows nobody then who could give it back, as librdkafka does without a broker."""
+
+    stranded: bool | None = None
+
+    def poll(self, records: int, timeout: float) -> list[MemoryMessage]:
+        if self.stranded is None and self._next.get(("t", 0), 0) >= 50:
+            self.stranded = True
+            self.lose()
+        if self.stranded:
+            time.sleep(timeout)
+            return []
+        return super().poll(records, timeout)
+
+    def renew(self) -> None:
+        self.stranded = False
+        super().renew()
 
 
 @dataclass
@@ -254,6 +275,17 @@ def test_every_record_is_in_the_table_or_a_dead_letter_once_whatever_fails(
     assert {one.coordinates: one.value for one in world.topics.letters} == {
         one.coordinates: one.value for one in world.letters().values()
     }
+
+
+def test_a_client_that_knows_no_broker_any_more_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was lost does not come back by itself: another client goes on with it."""
+    monkeypatch.setattr(assignment, "DESERTED_SECONDS", 0.1)
+    world = World()
+    world.produce(PARTITIONS * 100)
+    with world.member(source=StrandedSource) as member:
+        until(lambda: len(world.numbers()) == world.produced)
+        assert any("another client" in str(event) for event in member.telemetry.status()["events"])
+    assert world.numbers() == list(range(world.produced))
 
 
 def test_too_many_bad_records_hold_until_somebody_says_go_on() -> None:
