@@ -301,10 +301,10 @@ class Group:
         """How far the group is: the sum of its next offsets."""
         return sum(offset for offset, _ in self.stored().values())
 
-    def go_on(self, records: int) -> None:
+    def go_on(self, records: int, seconds: float = 60) -> None:
         """Wait until so many more records are committed."""
         goal = self.position() + records
-        until(lambda: self.position() >= goal, f"{self.name} commits {records} more records")
+        until(lambda: self.position() >= goal, f"{self.name} commits {records} more records", seconds)
 
     def taken_over(self, since: dict[int, int], member: Member) -> bool:
         """Whether others own what was `member`'s, and have gone beyond the batch that it has in hand."""

@@ -25,6 +25,7 @@ PAIR = 2
 MOCK_PARTITIONS = 4  # as it makes topics
 MOCK_RATE = 200  # it forgets the oldest records of a partition past 5 MiB
 FETCH, LIST_OFFSETS, OFFSET_COMMIT, FIND_COORDINATOR, JOIN, HEARTBEAT, SYNC = 1, 2, 8, 10, 11, 12, 14  # Kafka's numbers
+_AGAIN_SECONDS = 120  # after a minute without partitions a member takes another client
 SETTINGS = {"retry": {"max_delay_ms": 500}}
 QUICK = {"reconnect.backoff.max.ms": 500}
 _LEADER = ("NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE", "FENCED_LEADER_EPOCH", "UNKNOWN_LEADER_EPOCH")
@@ -57,7 +58,7 @@ class Meeting:
 
     def __init__(self, broker: Kafka, plan: list[str], groups: int, random_: random.Random) -> None:
         self._broker, self._plan, self._random = broker, plan, random_
-        self._barrier = threading.Barrier(groups, timeout=120)
+        self._barrier = threading.Barrier(groups, timeout=2 * _AGAIN_SECONDS)
 
     def attend(self, group: Group) -> None:
         """Until the plan is done."""
@@ -67,7 +68,7 @@ class Meeting:
                 group.counts[kind] += 1
             self._barrier.wait()
             group.note(kind)
-            group.go_on(300)
+            group.go_on(300, _AGAIN_SECONDS)
 
     def _do(self, kind: str) -> None:
         if kind == "kill -9":
