@@ -69,9 +69,8 @@ class Assignment:
         for key in partitions:
             self._entries.pop(key, None)
 
-    def lost(self, partitions: Iterable[TopicPartition], now: float) -> None:
-        """These have gone, and the group took them for a dead member's: it has to join again."""
-        self.removed(partitions)
+    def lost(self, now: float) -> None:
+        """What has just gone was taken from a member that the group took for dead: it has to join again."""
         self._lost_at = now
 
     def to_claim(self, now: float) -> dict[TopicPartition, int]:
@@ -142,7 +141,7 @@ class Assignment:
         """Whether nothing has come since what was here was lost, for 60 s; then for twice as long, up to an hour.
 
         Others may have it all. But a client may also know no broker any more (librdkafka 2.16, after metadata in which
-        there was none for a moment; seen), and then asks nobody ever again: the cure is another client.
+        there was none for a moment), and then asks nobody, for minutes at least (seen): the cure is another client.
         """
         if self._lost_at is None or self._entries or now - self._lost_at < self._wait:
             return False

@@ -160,7 +160,7 @@ class Pipeline:
     def lost(self, partitions: frozenset[TopicPartition]) -> None:
         """See Listener.lost."""
         self._leave(partitions, "lost")
-        self._assignment.lost(partitions, self._clock())
+        self._assignment.lost(self._clock())
 
     def ended(self, partition: TopicPartition, next_offset: int) -> None:
         """See Listener.ended."""

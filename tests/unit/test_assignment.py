@@ -65,14 +65,16 @@ def test_what_was_lost_and_does_not_come_back_makes_a_desert() -> None:
     made.removed([A])
     assert not made.deserted(9999)
     made.assigned([A], now=0)
-    made.lost([A], now=5)
+    made.removed([A])
+    made.lost(now=5)
     assert not made.deserted(5 + DESERTED_SECONDS - 0.1)
     assert made.deserted(5 + DESERTED_SECONDS)
     assert not made.deserted(5 + 3 * DESERTED_SECONDS - 0.1)
     assert made.deserted(5 + 3 * DESERTED_SECONDS)
     made.assigned([A], now=300)
     assert not made.deserted(9999)
-    made.lost([A], now=9999)
+    made.removed([A])
+    made.lost(now=9999)
     assert made.deserted(9999 + DESERTED_SECONDS)
 
 
