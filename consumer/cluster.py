@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from consumer.errors import TopicPartition as Coordinates
 
 Start = Literal["earliest", "latest"] | datetime.datetime
 _TIMEOUT = 5.0
+_REPLACED_SECONDS = 30.0
 _LOGGER = logging.getLogger("kafka")
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -61,18 +63,25 @@ class Cluster(Protocol):
         """Where partitions without any offset start; a time later than every record means the end."""
 
     def ask_ids(self, topics: Collection[str]) -> Callable[[], dict[str, str] | None]:
-        """Ask for the ids of topics, without waiting: the function returned gives them, or None while they are out."""
+        """Ask for the ids of topics, without waiting: the function returned gives them, or None while they are out.
+
+        Without topics it only tells whether Kafka answers.
+        """
 
     def ask_ends(self, partitions: Collection[Coordinates]) -> Callable[[], dict[Coordinates, int] | None]:
         """Ask for the ends of partitions, as `ask_ids` does."""
 
 
 class KafkaCluster:
-    """Cluster over an admin client of its own; a call ends within seconds, with an answer or UnavailableError."""
+    """Cluster over an admin client of its own; a call ends within seconds, with an answer or UnavailableError.
+
+    A client that gets none may know no broker any more (see `Source.connected`): once in 30 s it is replaced then.
+    """
 
     def __init__(self, properties: Mapping[str, Any], group_id: str) -> None:
         self._shared = {name: value for name, value in properties.items() if name.startswith(_SHARED)}
-        self._admin = AdminClient(self._shared, logger=_LOGGER)
+        self._admin, self._made_at = AdminClient(self._shared, logger=_LOGGER), time.monotonic()
+        self._former = self._admin
         self._group = group_id
         uncommitted = str(properties.get("isolation.level", "")).lower() == "read_uncommitted"
         self._isolation = IsolationLevel.READ_UNCOMMITTED if uncommitted else IsolationLevel.READ_COMMITTED
@@ -84,7 +93,7 @@ class KafkaCluster:
         low = self.offsets(partitions, _EARLIEST)
         high = self.offsets(partitions, _LATEST)
         committed = self._committed(partitions)
-        ids = _ids(self._ask_ids({topic for topic, _ in partitions}))
+        ids = self._ids(self._ask_ids({topic for topic, _ in partitions}))
         return {k: LogState(low[k], high[k], committed.get(k), cluster, ids.get(k[0], "")) for k in partitions}
 
     def existing(self) -> set[Coordinates]:
@@ -94,11 +103,11 @@ class KafkaCluster:
 
     def offsets(self, partitions: Collection[Coordinates], spec: OffsetSpec) -> dict[Coordinates, int]:
         """The offset that `spec` means in each partition; -1 where a time is later than every record."""
-        return _offsets(self._ask_offsets(partitions, spec))
+        return self._offsets(self._ask_offsets(partitions, spec))
 
     def readable(self, partitions: Collection[Coordinates]) -> dict[Coordinates, int]:
         """Where what can be read now ends: with `read_committed`, the default, before the first open transaction."""
-        return _offsets(self._ask_offsets(partitions, _LATEST, isolation_level=self._isolation))
+        return self._offsets(self._ask_offsets(partitions, _LATEST, isolation_level=self._isolation))
 
     def start(self, start: Start, states: Mapping[Coordinates, LogState]) -> dict[Coordinates, int]:
         """See Cluster.start."""
@@ -113,12 +122,14 @@ class KafkaCluster:
     def ask_ids(self, topics: Collection[str]) -> Callable[[], dict[str, str] | None]:
         """See Cluster.ask_ids; a topic whose broker tells no id (KIP-516) is left out."""
         futures = self._ask_ids(topics)
-        return lambda: _ids(futures) if all(future.done() for future in futures.values()) else None
+        if not topics and not self._anonymous:
+            futures = {"": self._admin.describe_cluster(request_timeout=_TIMEOUT)}
+        return lambda: self._ids(futures) if all(future.done() for future in futures.values()) else None
 
     def ask_ends(self, partitions: Collection[Coordinates]) -> Callable[[], dict[Coordinates, int] | None]:
         """See Cluster.ask_ends."""
         futures = self._ask_offsets(partitions, _LATEST)
-        return lambda: _offsets(futures) if all(future.done() for future in futures.values()) else None
+        return lambda: self._offsets(futures) if all(future.done() for future in futures.values()) else None
 
     def cluster_id(self) -> str:
         """The cluster's id; "" where it has none."""
@@ -127,18 +138,15 @@ class KafkaCluster:
         self._anonymous = cluster.startswith("mockCluster")
         return cluster
 
-    def _metadata(self) -> Any:
+    def _metadata(self, timeout: float = _TIMEOUT) -> Any:
         try:
-            return self._admin.list_topics(timeout=_TIMEOUT)
+            return self._admin.list_topics(timeout=timeout)
         except KafkaException as error:
-            raise UnavailableError(f"Kafka does not answer: {error.args[0].str()}") from error
+            raise self._unavailable(f"Kafka does not answer: {error.args[0].str()}") from error
 
     def topics(self, timeout: float = _TIMEOUT) -> dict[str, int]:
         """Every topic that this user may see, and its number of partitions; an answer within `timeout` seconds."""
-        try:
-            found = self._admin.list_topics(timeout=timeout).topics
-        except KafkaException as error:
-            raise UnavailableError(f"Kafka does not answer: {error.args[0].str()}") from error
+        found = self._metadata(timeout).topics
         return {name: len(topic.partitions) for name, topic in found.items()}
 
     def forgets_by_record_time(self, topic: str) -> bool:
@@ -148,7 +156,7 @@ class KafkaCluster:
         """
         resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
         (future,) = self._admin.describe_configs([resource], request_timeout=_TIMEOUT).values()
-        found = {name: entry.value for name, entry in _answer(future).items()}
+        found = {name: entry.value for name, entry in self._answer(future).items()}
         kept = "delete" not in found.get("cleanup.policy", "delete") or found.get("retention.ms") == "-1"
         return not kept and found.get("message.timestamp.type", "CreateTime") == "CreateTime"
 
@@ -157,7 +165,7 @@ class KafkaCluster:
         offsets = [TopicPartition(*key, offset) for key, offset in sorted(next_offsets.items())]
         asked = ConsumerGroupTopicPartitions(self._group, offsets)
         (future,) = self._admin.alter_consumer_group_offsets([asked], request_timeout=_TIMEOUT).values()
-        for answered in _answer(future).topic_partitions:  # the future itself succeeds, whatever happened to these
+        for answered in self._answer(future).topic_partitions:  # the future itself succeeds, whatever happened to these
             if answered.error is None:
                 continue
             if answered.error.code() == KafkaError.UNKNOWN_MEMBER_ID:
@@ -191,19 +199,24 @@ class KafkaCluster:
             asker.close()
         return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0 and p.error is None}
 
+    def _ids(self, futures: Mapping[str, Future[Any]]) -> dict[str, str]:
+        answers = {topic: self._answer(future) for topic, future in futures.items()}
+        return {topic: str(answer.topic_id) for topic, answer in answers.items() if topic}
 
-def _ids(futures: Mapping[str, Future[Any]]) -> dict[str, str]:
-    return {topic: str(_answer(future).topic_id) for topic, future in futures.items()}
+    def _offsets(self, futures: Mapping[TopicPartition, Future[Any]]) -> dict[Coordinates, int]:
+        return {(p.topic, p.partition): self._answer(future).offset for p, future in futures.items()}
 
+    def _answer(self, future: Future[Any]) -> Any:
+        try:
+            return future.result(_TIMEOUT + 1)
+        except TimeoutError:
+            raise self._unavailable("Kafka does not answer in time") from None
+        except KafkaException as error:
+            raise self._unavailable(f"Kafka: {error.args[0].str()}") from error
 
-def _offsets(futures: Mapping[TopicPartition, Future[Any]]) -> dict[Coordinates, int]:
-    return {(p.topic, p.partition): _answer(future).offset for p, future in futures.items()}
-
-
-def _answer(future: Future[Any]) -> Any:
-    try:
-        return future.result(_TIMEOUT + 1)
-    except TimeoutError:
-        raise UnavailableError("Kafka does not answer in time") from None
-    except KafkaException as error:
-        raise UnavailableError(f"Kafka: {error.args[0].str()}") from error
+    def _unavailable(self, reason: str) -> UnavailableError:
+        if time.monotonic() - self._made_at >= _REPLACED_SECONDS:
+            # The former one stays until the next: its answers that are awaited would never come without it (measured).
+            self._former, self._admin = self._admin, AdminClient(self._shared, logger=_LOGGER)
+            self._made_at = time.monotonic()
+        return UnavailableError(reason)

@@ -42,6 +42,7 @@ _IDENTITY_SECONDS = 10.0
 _PUBLISH_SECONDS = 0.2
 _BUSY = 100  # delivered at once: then more are fetched soon
 _TIMEOUTS = 3  # of one record alone, until it is held
+_UNREACHED = 3  # times in turn, until the client is replaced
 
 _LIMIT_HINT = (
     "Look at why (`microbatch dlq list` shows what is kept already), mend it and start again; or raise "
@@ -114,6 +115,7 @@ class Pipeline:
         self._existing: set[TopicPartition] | None = None
         self._identities: Callable[[], dict[str, str] | None] | None = None
         self._away = False  # as far as is known: Kafka
+        self._unreached = 0
         self._joined = False
 
     def run(self, stop: threading.Event, goal: Goal | None = None) -> None:
@@ -160,7 +162,6 @@ class Pipeline:
     def lost(self, partitions: frozenset[TopicPartition]) -> None:
         """See Listener.lost."""
         self._leave(partitions, "lost")
-        self._assignment.lost(self._clock())
 
     def ended(self, partition: TopicPartition, next_offset: int) -> None:
         """See Listener.ended."""
@@ -530,9 +531,6 @@ class Pipeline:
             self._telemetry.trouble("fenced partitions are still ours by Kafka: joining the group anew")
             self._assignment.fenced(self._assignment.partitions(Phase.FENCED), now)
             self._source.rejoin()
-        if not self._away and self._assignment.deserted(now):
-            self._telemetry.trouble("Kafka: no partitions came back after ours were lost: joining by another client")
-            self._source.renew()
         assigned = self._assignment.partitions()
         read = self._assignment.partitions(Phase.FLOWING) - self._pauses.reasons().keys()
         ends = self._ends.look(read, assigned - read, now)
@@ -572,10 +570,19 @@ class Pipeline:
                     self._away = False
                     self._telemetry.kafka_back()
                 self._reclaim(self._assignment.recreated(ids))
+                self._reach()
         elif now - self._identified_at >= (_LOOK_SECONDS if self._away else _IDENTITY_SECONDS):
             self._identified_at = now
             topics = {topic for topic, _ in self._assignment.partitions(Phase.FLOWING)}
             self._identities = self._cluster.ask_ids(topics)
+
+    def _reach(self) -> None:
+        """Take another client for one that reaches nobody, though Kafka answers the cluster's own."""
+        self._unreached = 0 if self._source.connected() else self._unreached + 1
+        if self._unreached == _UNREACHED:
+            self._telemetry.trouble("Kafka answers, but this client knows no broker any more: joining by another one")
+            self._unreached = 0
+            self._source.renew()
 
     def _drain(self) -> None:
         """Write what was read, for at most the grace; what is left is read again by the next owner."""

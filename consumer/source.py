@@ -25,7 +25,7 @@ from consumer.record import Message
 _AT_ONCE = 500
 _LARGE_BYTES = 4 * 1024 * 1024  # of those: larger than they were when it was reckoned how many to ask for
 _CLOSE_SECONDS = 10.0
-_WAKE_SECONDS = 0.1
+_WAKE_SECONDS = _ASK_SECONDS = 0.1
 DEFAULTS = {
     "partition.assignment.strategy": "cooperative-sticky",
     # The default of 1 s stops fetching a partition whose queue is full for that long: 113 k records/s against 951 k.
@@ -133,8 +133,15 @@ class Source(Protocol):
     def rejoin(self) -> None:
         """Leave the group and join it again."""
 
+    def connected(self) -> bool:
+        """Whether a broker can be asked; at most 0.1 s.
+
+        It does not come again by itself where it ended with metadata that named no broker, as they may while brokers
+        are restarted: librdkafka drops all that it knew, those of `bootstrap.servers` too (its issue 5301; since 2.12).
+        """
+
     def renew(self) -> None:
-        """Be a member by another client; for one that has no partitions. At most 10 s."""
+        """Be a member by another client, which has nothing yet: what there was is lost. At most 10 s."""
 
     def close(self) -> None:
         """Leave the group; at most 10 s."""
@@ -260,11 +267,21 @@ class KafkaSource:
         self._consumer.unsubscribe()
         self._subscribe()
 
+    def connected(self) -> bool:
+        """See Source.connected."""
+        try:
+            self._consumer.list_topics(self._topics[0], timeout=_ASK_SECONDS)
+        except KafkaException as error:
+            return bool(error.args[0].code() != KafkaError._TRANSPORT)  # an answer that is late does not have it
+        return True
+
     def renew(self) -> None:
         """See Source.renew."""
+        lost = _coordinates(self._consumer.assignment())
         self._client += 1
         self.close()
         self._ended_fetching.clear()
+        self._listener.lost(lost)
         self.open(self._listener)
 
     def close(self) -> None:

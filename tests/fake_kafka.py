@@ -177,8 +177,13 @@ class MemorySource:
         self.close()
         self._join()
 
+    def connected(self) -> bool:
+        return True
+
     def renew(self) -> None:
-        self.rejoin()
+        self.lose()
+        self.vanish()
+        self._join()
 
     def close(self) -> None:
         if self.owned:

@@ -16,6 +16,7 @@ from consumer.cluster import Cluster, KafkaCluster
 from consumer.errors import UnavailableError
 from consumer.source import KafkaSource, Source
 from tests.fake_kafka import MemoryBroker, MemoryCluster, MemorySource, Notes
+from tests.services.nameless import Nameless
 
 Key = tuple[str, int]
 
@@ -59,11 +60,11 @@ def memory_world() -> World:
     )
 
 
-def kafka_world(bootstrap: str, protocol: str) -> World:
+def kafka_world(bootstrap: str, protocol: str, **more: Any) -> World:
     topic = f"source-{uuid.uuid4().hex[:8]}"
     admin = AdminClient({"bootstrap.servers": bootstrap})
     admin.create_topics([NewTopic(topic, 2, 1)])[topic].result()
-    properties: dict[str, Any] = {"bootstrap.servers": bootstrap, "group.id": topic, "group.protocol": protocol}
+    properties: dict[str, Any] = {"bootstrap.servers": bootstrap, "group.id": topic, "group.protocol": protocol} | more
     if protocol == "classic":
         properties |= {"session.timeout.ms": 6000, "heartbeat.interval.ms": 300}
 
@@ -117,6 +118,15 @@ def read_until(source: Source, count: int, deadline: float = 30) -> list[Any]:
         assert time.monotonic() < end, f"only {len(read)} of {count} came"
         read += source.poll(100, 0.05)
     return read
+
+
+def settled(ask: Callable[[], Any], deadline: float = 30) -> Any:
+    """The answer, once there is one."""
+    end = time.monotonic() + deadline
+    while (found := ask()) is None:
+        assert time.monotonic() < end, "there was no answer in time"
+        time.sleep(0.01)
+    return found
 
 
 def started(source: Source, positions: dict[Key, int]) -> bool:
@@ -188,15 +198,64 @@ def test_a_second_member_takes_its_share_and_gives_it_back(world: World) -> None
 
 
 def test_another_client_takes_up_the_place(world: World) -> None:
-    """Partitions come again, and flow from where they are started; the former client has no more to say."""
+    """What there was is lost, comes again, and flows from where it is started; the former client has no more to say."""
     world.produce(0, 5)
     source, notes = world.open()
     until(lambda: notes.owned == world.keys(), source)
-    notes.owned.clear()
+    source.renew()
+    assert notes.owned == set()
+    until(lambda: notes.owned == world.keys(), source)
+    source.start({(world.topic, 0): 2, (world.topic, 1): 0})
+    assert [message.offset() for message in read_until(source, 3)] == [2, 3, 4]
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_client_that_was_told_of_no_broker_goes_on_as_another_one(kafka: str, protocol: str) -> None:
+    """librdkafka then knows none for good (its issue 5301), whether it holds partitions or not; and says so."""
+    nameless = Nameless(kafka)
+    # By default it finds its way back now and then, as another thread is faster or not; without recovery it never does.
+    lasting = {"metadata.recovery.strategy": "none", "topic.metadata.refresh.interval.ms": 500}
+    world, notes = kafka_world(kafka, protocol, **lasting, **{"bootstrap.servers": nameless.bootstrap}), Notes()
+    world.produce(0, 5)
+    source = world.join()
+    source.open(notes)
+    until(lambda: notes.owned == world.keys(), source)
+    until(source.connected, source)
+    nameless.hides = True
+    until(lambda: nameless.hidden > 0 and not source.connected(), source)
+    nameless.hides = False
+    assert not source.connected()
     source.renew()
     until(lambda: notes.owned == world.keys(), source)
     source.start({(world.topic, 0): 2, (world.topic, 1): 0})
     assert [message.offset() for message in read_until(source, 3)] == [2, 3, 4]
+    assert source.connected()
+    source.close()
+    nameless.close()
+
+
+def test_a_cluster_whose_client_was_told_of_no_broker_is_asked_by_another_one(
+    kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also without a topic to ask for; not each time at once, and what is being asked of the former one has its end."""
+    nameless, _ = Nameless(kafka), kafka_world(kafka, "classic")
+    cluster = KafkaCluster({"bootstrap.servers": nameless.bootstrap, "metadata.recovery.strategy": "none"}, "g")
+    assert cluster.topics()  # librdkafka believes no metadata without brokers and without topics
+    nameless.hides = True
+    cluster.topics()
+    nameless.hides = False
+    for ask in (lambda: cluster.topics(0.5), lambda: settled(cluster.ask_ids([]))):
+        with pytest.raises(UnavailableError):
+            ask()
+    pending = cluster.ask_ids([])
+    monkeypatch.setattr("consumer.cluster._REPLACED_SECONDS", 0)
+    with pytest.raises(UnavailableError):
+        cluster.topics(0.5)
+    assert cluster.cluster_id()
+    assert settled(cluster.ask_ids([])) == {}
+    with pytest.raises(UnavailableError):
+        settled(pending)
+    nameless.close()
 
 
 def test_committed_offsets_are_what_the_cluster_tells(world: World) -> None:
@@ -211,6 +270,7 @@ def test_committed_offsets_are_what_the_cluster_tells(world: World) -> None:
     ask = world.cluster.ask_ids([world.topic])
     until(lambda: ask() is not None, source)
     assert ask() == {world.topic: state.topic_id}
+    assert settled(world.cluster.ask_ids([])) == {}
     ends = world.cluster.ask_ends([(world.topic, 0), (world.topic, 1)])
     until(lambda: ends() is not None, source)
     assert ends() == {(world.topic, 0): 0, (world.topic, 1): 3}

@@ -699,6 +699,13 @@ DEFECTS = (
         "tests/unit/dlq/test_replay.py::test_a_letter_whose_payload_is_gone_is_never_taken_for_a_tombstone",
     ),
     Defect(
+        "an admin client that knows no broker any more is asked again and again",
+        "consumer/cluster.py",
+        "        if time.monotonic() - self._made_at >= _REPLACED_SECONDS:\n",
+        "        if False:\n",
+        "tests/contract/test_source.py::test_a_cluster_whose_client_was_told_of_no_broker_is_asked_by_another_one",
+    ),
+    Defect(
         "a client that knows no broker any more is waited for",
         _PIPELINE,
         "            self._source.renew()\n",

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer import assignment
+from consumer import pipeline
 from consumer.batch import BatchPolicy
 from consumer.breaker import Breaker
 from consumer.cluster import Start
@@ -108,22 +108,33 @@ class ForgetfulSource(MemorySource):
 
 
 class StrandedSource(MemorySource):
-    """Loses what it has once, and knows nobody then who could give it back, as librdkafka does without a broker."""
+    """Knows no broker from its 50th record on, as librdkafka does that was told of none, until it is renewed."""
 
     stranded: bool | None = None
 
     def poll(self, records: int, timeout: float) -> list[MemoryMessage]:
         if self.stranded is None and self._next.get(("t", 0), 0) >= 50:
             self.stranded = True
-            self.lose()
         if self.stranded:
             time.sleep(timeout)
             return []
         return super().poll(records, timeout)
 
+    def connected(self) -> bool:
+        return not self.stranded
+
     def renew(self) -> None:
         self.stranded = False
         super().renew()
+
+
+class LostSource(StrandedSource):
+    """Has lost what it had by then."""
+
+    def connected(self) -> bool:
+        if self.stranded and self.owned:
+            self.lose()
+        return super().connected()
 
 
 @dataclass
@@ -277,14 +288,18 @@ def test_every_record_is_in_the_table_or_a_dead_letter_once_whatever_fails(
     }
 
 
-def test_a_client_that_knows_no_broker_any_more_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was lost does not come back by itself: another client goes on with it."""
-    monkeypatch.setattr(assignment, "DESERTED_SECONDS", 0.1)
+@pytest.mark.parametrize("source", [StrandedSource, LostSource])
+def test_a_client_that_knows_no_broker_any_more_is_replaced(
+    source: type[MemorySource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it has partitions or not: another one goes on from what is written, and nothing is doubled."""
+    for name in ("_LOOK_SECONDS", "_IDENTITY_SECONDS"):
+        monkeypatch.setattr(pipeline, name, 0.02)
     world = World()
     world.produce(PARTITIONS * 100)
-    with world.member(source=StrandedSource) as member:
+    with world.member(source=source) as member:
         until(lambda: len(world.numbers()) == world.produced)
-        assert any("another client" in str(event) for event in member.telemetry.status()["events"])
+        assert any("another one" in str(event) for event in member.telemetry.status()["events"])
     assert world.numbers() == list(range(world.produced))
 
 
