@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -14,6 +15,7 @@ from tests.faults.group import CLASSIC, KIP_848, Group, Member, Services
 from tests.faults.load import Load
 from tests.faults.waiting import until
 from tests.services.kafka import Kafka
+from tests.services.nameless import Nameless
 
 
 def held(member: Member) -> list[str]:
@@ -46,6 +48,32 @@ def test_a_killed_broker(services: Services, broker: Kafka, protocol: str) -> No
             group.go_on(2000)
         load.stop()
         group.finish(load.ledger)
+
+
+@pytest.mark.timeout(300)
+def test_metadata_that_name_no_broker(services: Services) -> None:
+    """librdkafka then knows none for good (its issue 5301): members of both protocols go on by themselves, and tell."""
+    topic, nameless = create_topic(services), Nameless(services.bootstrap)
+    behind = replace(services, bootstrap=nameless.bootstrap)
+    lasting = {"metadata.recovery.strategy": "none", "topic.metadata.refresh.interval.ms": 500}
+    groups = [
+        Group(behind, f"{topic}_{protocol}", topic, PARTITIONS, protocol, kafka=lasting)
+        for protocol in (CLASSIC, KIP_848)
+    ]
+    with closing(nameless), history(*groups), Load(services.bootstrap, topic, PARTITIONS, RATE) as load:
+        members = [group.start() for group in groups]
+        for group in groups:
+            group.go_on(1000)
+        nameless.hides = True
+        until(lambda: nameless.hidden >= 2 * len(members), "every client of theirs is told of no broker")
+        nameless.hides = False
+        for group in groups:
+            group.go_on(5000, 120)
+        for member in members:
+            until(lambda member=member: "joining by another one" in member.log(None), "it tells why")
+        load.stop()
+        for group in groups:
+            group.finish(load.ledger)
 
 
 @pytest.mark.parametrize("records", [10, 400])
