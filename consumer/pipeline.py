@@ -42,7 +42,7 @@ _IDENTITY_SECONDS = 10.0
 _PUBLISH_SECONDS = 0.2
 _BUSY = 100  # delivered at once: then more are fetched soon
 _TIMEOUTS = 3  # of one record alone, until it is held
-_UNREACHED = 3  # times in turn, until the client is replaced
+_UNREACHED = 6  # times in turn, until the client is replaced: by default a group has forgotten it then (45 s)
 
 _LIMIT_HINT = (
     "Look at why (`microbatch dlq list` shows what is kept already), mend it and start again; or raise "

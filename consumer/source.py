@@ -136,8 +136,8 @@ class Source(Protocol):
     def connected(self) -> bool:
         """Whether a broker can be asked; at most 0.1 s.
 
-        It does not come again by itself where it ended with metadata that named no broker, as they may while brokers
-        are restarted: librdkafka drops all that it knew, those of `bootstrap.servers` too (its issue 5301; since 2.12).
+        False for good after metadata that named no broker, as they may while brokers restart: librdkafka drops all that
+        it knew then, those of `bootstrap.servers` too (its issue 5301).
         """
 
     def renew(self) -> None:
@@ -281,7 +281,8 @@ class KafkaSource:
         self._client += 1
         self.close()
         self._ended_fetching.clear()
-        self._listener.lost(lost)
+        if lost:
+            self._listener.lost(lost)
         self.open(self._listener)
 
     def close(self) -> None:

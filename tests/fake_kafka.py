@@ -181,7 +181,8 @@ class MemorySource:
         return True
 
     def renew(self) -> None:
-        self.lose()
+        if self.owned:
+            self.lose()
         self.vanish()
         self._join()
 
