@@ -201,7 +201,6 @@ class Pipeline:
         self._probe(now)
         self._dispatch(now)
         self._map_ahead(now)
-        self._tell()  # after the writer has its next job: it need not wait for this
         self._look(now)
         if self._collector.waiting and (self._job or self._backlog or self._ahead or self._holds):
             messages = self._wait(now)
@@ -210,6 +209,7 @@ class Pipeline:
             messages = self._source.poll(self._room, self._patience(now))
         taken = self._collector.add(self._wanted(messages), self._clock())
         self._telemetry.consumed(taken)
+        self._tell()  # after the writer has begun its next job: it need not wait for this
         if back := self._collector.stepped_back:
             self._seek(back)
 
