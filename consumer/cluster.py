@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol
 
 from confluent_kafka import (
@@ -81,7 +82,6 @@ class KafkaCluster:
     def __init__(self, properties: Mapping[str, Any], group_id: str) -> None:
         self._shared = {name: value for name, value in properties.items() if name.startswith(_SHARED)}
         self._admin, self._made_at = AdminClient(self._shared, logger=_LOGGER), time.monotonic()
-        self._former = self._admin
         self._group = group_id
         uncommitted = str(properties.get("isolation.level", "")).lower() == "read_uncommitted"
         self._isolation = IsolationLevel.READ_UNCOMMITTED if uncommitted else IsolationLevel.READ_COMMITTED
@@ -93,7 +93,7 @@ class KafkaCluster:
         low = self.offsets(partitions, _EARLIEST)
         high = self.offsets(partitions, _LATEST)
         committed = self._committed(partitions)
-        ids = self._ids(self._ask_ids({topic for topic, _ in partitions}))
+        ids = self._ids(self._ask_ids(self._admin, {topic for topic, _ in partitions}))
         return {k: LogState(low[k], high[k], committed.get(k), cluster, ids.get(k[0], "")) for k in partitions}
 
     def existing(self) -> set[Coordinates]:
@@ -103,11 +103,11 @@ class KafkaCluster:
 
     def offsets(self, partitions: Collection[Coordinates], spec: OffsetSpec) -> dict[Coordinates, int]:
         """The offset that `spec` means in each partition; -1 where a time is later than every record."""
-        return self._offsets(self._ask_offsets(partitions, spec))
+        return self._offsets(_ask_offsets(self._admin, partitions, spec))
 
     def readable(self, partitions: Collection[Coordinates]) -> dict[Coordinates, int]:
         """Where what can be read now ends: with `read_committed`, the default, before the first open transaction."""
-        return self._offsets(self._ask_offsets(partitions, _LATEST, isolation_level=self._isolation))
+        return self._offsets(_ask_offsets(self._admin, partitions, _LATEST, isolation_level=self._isolation))
 
     def start(self, start: Start, states: Mapping[Coordinates, LogState]) -> dict[Coordinates, int]:
         """See Cluster.start."""
@@ -121,15 +121,16 @@ class KafkaCluster:
 
     def ask_ids(self, topics: Collection[str]) -> Callable[[], dict[str, str] | None]:
         """See Cluster.ask_ids; a topic whose broker tells no id (KIP-516) is left out."""
-        futures = self._ask_ids(topics)
+        admin = self._admin
+        futures = self._ask_ids(admin, topics)
         if not topics and not self._anonymous:
-            futures = {"": self._admin.describe_cluster(request_timeout=_TIMEOUT)}
-        return lambda: self._ids(futures) if all(future.done() for future in futures.values()) else None
+            futures = {"": admin.describe_cluster(request_timeout=_TIMEOUT)}
+        return partial(self._when_done, admin, futures, self._ids)
 
     def ask_ends(self, partitions: Collection[Coordinates]) -> Callable[[], dict[Coordinates, int] | None]:
         """See Cluster.ask_ends."""
-        futures = self._ask_offsets(partitions, _LATEST)
-        return lambda: self._offsets(futures) if all(future.done() for future in futures.values()) else None
+        admin = self._admin
+        return partial(self._when_done, admin, _ask_offsets(admin, partitions, _LATEST), self._offsets)
 
     def cluster_id(self) -> str:
         """The cluster's id; "" where it has none."""
@@ -173,18 +174,11 @@ class KafkaCluster:
                 raise FatalError(f"the group {self._group} is running: its offsets cannot be set", hint)
             raise UnavailableError(f"Kafka: {answered.error.str()}")
 
-    def _ask_offsets(
-        self, partitions: Collection[Coordinates], spec: OffsetSpec, **how: Any
-    ) -> dict[TopicPartition, Future[Any]]:
-        asked = {TopicPartition(*key): spec for key in sorted(partitions)}
-        futures: dict[TopicPartition, Future[Any]] = self._admin.list_offsets(asked, request_timeout=_TIMEOUT, **how)
-        return futures
-
-    def _ask_ids(self, topics: Collection[str]) -> dict[str, Future[Any]]:
+    def _ask_ids(self, admin: AdminClient, topics: Collection[str]) -> dict[str, Future[Any]]:
         if self._anonymous or not topics:
             return {}
         asked = TopicCollection(sorted(topics))
-        futures: dict[str, Future[Any]] = self._admin.describe_topics(asked, request_timeout=_TIMEOUT)
+        futures: dict[str, Future[Any]] = admin.describe_topics(asked, request_timeout=_TIMEOUT)
         return futures
 
     def _committed(self, partitions: Collection[Coordinates]) -> dict[Coordinates, int]:
@@ -198,6 +192,10 @@ class KafkaCluster:
         finally:
             asker.close()
         return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0 and p.error is None}
+
+    def _when_done(self, asked: AdminClient, futures: Mapping[Any, Future[Any]], take: Callable[[Any], Any]) -> Any:
+        """`asked` stays until then: the questions to a client that is gone are never done (measured)."""
+        return take(futures) if all(future.done() for future in futures.values()) else None
 
     def _ids(self, futures: Mapping[str, Future[Any]]) -> dict[str, str]:
         answers = {topic: self._answer(future) for topic, future in futures.items()}
@@ -216,7 +214,13 @@ class KafkaCluster:
 
     def _unavailable(self, reason: str) -> UnavailableError:
         if time.monotonic() - self._made_at >= _REPLACED_SECONDS:
-            # The former one stays until the next: its answers that are awaited would never come without it (measured).
-            self._former, self._admin = self._admin, AdminClient(self._shared, logger=_LOGGER)
-            self._made_at = time.monotonic()
+            self._admin, self._made_at = AdminClient(self._shared, logger=_LOGGER), time.monotonic()
         return UnavailableError(reason)
+
+
+def _ask_offsets(
+    admin: AdminClient, partitions: Collection[Coordinates], spec: OffsetSpec, **how: Any
+) -> dict[TopicPartition, Future[Any]]:
+    asked = {TopicPartition(*key): spec for key in sorted(partitions)}
+    futures: dict[TopicPartition, Future[Any]] = admin.list_offsets(asked, request_timeout=_TIMEOUT, **how)
+    return futures
