@@ -68,7 +68,7 @@ def test_metadata_that_name_no_broker(services: Services) -> None:
         until(lambda: nameless.hidden >= 2 * len(members), "every client of theirs is told of no broker")
         nameless.hides = False
         for group in groups:
-            group.go_on(5000, 180)
+            group.go_on(5000, 120)
         for member in members:
             until(lambda member=member: "joining by another one" in member.log(None), "it tells why")
         load.stop()
