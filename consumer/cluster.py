@@ -28,6 +28,9 @@ from consumer.errors import TopicPartition as Coordinates
 Start = Literal["earliest", "latest"] | datetime.datetime
 _TIMEOUT = 5.0
 _REPLACED_SECONDS = 30.0
+# To ask for none ends the process where metadata name no broker: describe_cluster does (an assertion of librdkafka 2.16
+# in rd_kafka_admin_response_parse; seen).
+_ANY_TOPIC = "__consumer_offsets"
 _LOGGER = logging.getLogger("kafka")
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -122,10 +125,9 @@ class KafkaCluster:
     def ask_ids(self, topics: Collection[str]) -> Callable[[], dict[str, str] | None]:
         """See Cluster.ask_ids; a topic whose broker tells no id (KIP-516) is left out."""
         admin = self._admin
-        futures = self._ask_ids(admin, topics)
-        if not topics and not self._anonymous:
-            futures = {"": admin.describe_cluster(request_timeout=_TIMEOUT)}
-        return partial(self._when_done, admin, futures, self._ids)
+        if not topics:
+            return partial(self._when_done, admin, self._ask_ids(admin, [_ANY_TOPIC]), self._heard)
+        return partial(self._when_done, admin, self._ask_ids(admin, topics), self._ids)
 
     def ask_ends(self, partitions: Collection[Coordinates]) -> Callable[[], dict[Coordinates, int] | None]:
         """See Cluster.ask_ends."""
@@ -197,9 +199,15 @@ class KafkaCluster:
         """`asked` stays until then: the questions to a client that is gone are never done (measured)."""
         return take(futures) if all(future.done() for future in futures.values()) else None
 
+    def _heard(self, futures: Mapping[str, Future[Any]]) -> dict[str, str]:
+        """Nothing, once a broker has said anything: that there is no such topic, or none for us, too."""
+        for future in futures.values():
+            if (error := future.exception()) is not None and error.args[0].code() < 0:
+                self._answer(future)
+        return {}
+
     def _ids(self, futures: Mapping[str, Future[Any]]) -> dict[str, str]:
-        answers = {topic: self._answer(future) for topic, future in futures.items()}
-        return {topic: str(answer.topic_id) for topic, answer in answers.items() if topic}
+        return {topic: str(self._answer(future).topic_id) for topic, future in futures.items()}
 
     def _offsets(self, futures: Mapping[TopicPartition, Future[Any]]) -> dict[Coordinates, int]:
         return {(p.topic, p.partition): self._answer(future).offset for p, future in futures.items()}

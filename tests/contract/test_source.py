@@ -238,11 +238,13 @@ def test_a_cluster_whose_client_was_told_of_no_broker_is_asked_by_another_one(
     kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also without a topic to ask for; not each time at once, and what is being asked of the former one has its end."""
-    nameless, _ = Nameless(kafka), kafka_world(kafka, "classic")
+    nameless = Nameless(kafka)
     cluster = KafkaCluster({"bootstrap.servers": nameless.bootstrap, "metadata.recovery.strategy": "none"}, "g")
-    assert cluster.topics()  # librdkafka believes no metadata without brokers and without topics
+    with monkeypatch.context() as patched:
+        patched.setattr("consumer.cluster._ANY_TOPIC", "nowhere")
+        assert settled(cluster.ask_ids([])) == {}
     nameless.hides = True
-    cluster.topics()
+    assert settled(cluster.ask_ids([])) == {}
     nameless.hides = False
     for ask in (lambda: cluster.topics(0.5), lambda: settled(cluster.ask_ids([]))):
         with pytest.raises(UnavailableError):
