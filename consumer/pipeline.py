@@ -26,6 +26,7 @@ from consumer.errors import FatalError, FencedError, HeldError, TopicPartition, 
 from consumer.goal import Goal
 from consumer.limits import Limits, Tolerance
 from consumer.pauses import BACKPRESSURE, TURN, Pauses
+from consumer.presence import Presence
 from consumer.record import Message
 from consumer.sinks import Claim, Position
 from consumer.source import Source
@@ -38,11 +39,9 @@ _SHORT_POLL_SECONDS = 0.02
 _BESIDE = 1500  # records read at once while the writer is busy: that it has ended is to be noticed soon
 _PAUSE_AFTER_SECONDS = 1.0
 _LOOK_SECONDS = 1.0
-_IDENTITY_SECONDS = 10.0
 _PUBLISH_SECONDS = 0.2
 _BUSY = 100  # delivered at once: then more are fetched soon
 _TIMEOUTS = 3  # of one record alone, until it is held
-_UNREACHED = 6  # times in turn, until the client is replaced: by default a group has forgotten it then (45 s)
 
 _LIMIT_HINT = (
     "Look at why (`microbatch dlq list` shows what is kept already), mend it and start again; or raise "
@@ -91,6 +90,7 @@ class Pipeline:
         self._limits, self._clock, self._tolerance = limits, clock, tolerance or Tolerance()
         self._steering, self._goal = steering, Goal()
         self._ends = Ends(source.high_watermark, cluster)
+        self._presence = Presence(source, cluster, telemetry, clock())
         self._turns, self._pauses = Turns(), Pauses(source)
         self._collector = Collector(steering.policy)
         self._assignment = Assignment(steering.stops)
@@ -111,11 +111,8 @@ class Pipeline:
         self._written_to: dict[TopicPartition, int] = {}
         self._uncommitted: dict[TopicPartition, int] = {}
         self._blocked_since: float | None = None
-        self._looked_at = self._identified_at = clock()
+        self._looked_at = clock()
         self._existing: set[TopicPartition] | None = None
-        self._identities: Callable[[], dict[str, str] | None] | None = None
-        self._away = False  # as far as is known: Kafka
-        self._unreached = 0
         self._joined = False
 
     def run(self, stop: threading.Event, goal: Goal | None = None) -> None:
@@ -180,9 +177,8 @@ class Pipeline:
         self._telemetry.trouble(reason)
 
     def away(self, reason: str) -> None:
-        """See Listener.away. An answer to what is asked from now on shows when it is over."""
-        self._away, self._identities = True, None
-        self._telemetry.kafka_away(reason)
+        """See Listener.away."""
+        self._presence.away(reason)
 
     def _leave(self, partitions: frozenset[TopicPartition], kind: str) -> None:
         self._release(partitions)
@@ -526,7 +522,9 @@ class Pipeline:
             return
         self._looked_at = now
         self._commit(self._uncommitted)
-        self._identify(now)
+        topics = {topic for topic, _ in self._assignment.partitions(Phase.FLOWING)}
+        if ids := self._presence.look(topics, now):
+            self._reclaim(self._assignment.recreated(ids))
         if self._assignment.orphaned(now):
             self._telemetry.trouble("fenced partitions are still ours by Kafka: joining the group anew")
             self._assignment.fenced(self._assignment.partitions(Phase.FENCED), now)
@@ -554,35 +552,6 @@ class Pipeline:
             late = ", ".join(f"{topic}/{partition}" for topic, partition in sorted(turn))
             self._telemetry.trouble(f"Kafka: hardly read while others were, and now read alone: {late}")
         self._pauses.set(TURN, flowing - turn if turn else ())
-
-    def _identify(self, now: float) -> None:
-        """Ask whether a topic was recreated, and whether Kafka is there; the answer is taken at a later look."""
-        if self._identities is not None:
-            try:
-                ids = self._identities()
-            except UnavailableError as error:
-                self._telemetry.trouble(str(error))
-                self.away(str(error))
-                return
-            if ids is not None:
-                self._identities = None
-                if self._away:
-                    self._away = False
-                    self._telemetry.kafka_back()
-                self._reclaim(self._assignment.recreated(ids))
-                self._reach()
-        elif now - self._identified_at >= (_LOOK_SECONDS if self._away else _IDENTITY_SECONDS):
-            self._identified_at = now
-            topics = {topic for topic, _ in self._assignment.partitions(Phase.FLOWING)}
-            self._identities = self._cluster.ask_ids(topics)
-
-    def _reach(self) -> None:
-        """Take another client for one that reaches nobody, though Kafka answers the cluster's own."""
-        self._unreached = 0 if self._source.connected() else self._unreached + 1
-        if self._unreached == _UNREACHED:
-            self._telemetry.trouble("Kafka answers, but this client knows no broker any more: joining by another one")
-            self._unreached = 0
-            self._source.renew()
 
     def _drain(self) -> None:
         """Write what was read, for at most the grace; what is left is read again by the next owner."""

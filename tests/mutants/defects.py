@@ -707,7 +707,7 @@ DEFECTS = (
     ),
     Defect(
         "a client that knows no broker any more is waited for",
-        _PIPELINE,
+        "consumer/presence.py",
         "            self._source.renew()\n",
         "",
         "tests/property/test_pipeline.py::test_a_client_that_knows_no_broker_any_more_is_replaced",

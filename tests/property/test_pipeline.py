@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer import pipeline
+from consumer import pipeline, presence
 from consumer.batch import BatchPolicy
 from consumer.breaker import Breaker
 from consumer.cluster import Start
@@ -293,8 +293,8 @@ def test_a_client_that_knows_no_broker_any_more_is_replaced(
     source: type[MemorySource], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether it has partitions or not: another one goes on from what is written, and nothing is doubled."""
-    for name in ("_LOOK_SECONDS", "_IDENTITY_SECONDS"):
-        monkeypatch.setattr(pipeline, name, 0.02)
+    monkeypatch.setattr(pipeline, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(presence, "_SECONDS", 0.02)
     world = World()
     world.produce(PARTITIONS * 100)
     with world.member(source=source) as member:
