@@ -205,7 +205,7 @@ class Pipeline:
             messages = self._source.poll(self._room, self._patience(now))
         taken = self._collector.add(self._wanted(messages), self._clock())
         self._telemetry.consumed(taken)
-        self._tell()  # after the writer has begun its next job: it need not wait for this
+        self._tell()  # not before: the writer's thread begins its next job during the poll
         if back := self._collector.stepped_back:
             self._seek(back)
 
@@ -247,9 +247,9 @@ class Pipeline:
         return min(room, _BESIDE) if self._job else room
 
     def _patience(self, now: float) -> float:
-        """How long a poll may take: not beyond the open batch's time, and short while something waits for the writer:
-        partitions for a claim, or enough records."""
-        if self._ahead or (self._job and (not self._job.batch or self._collector.ready)):
+        """How long a poll may take: not beyond the open batch's time, and short while something waits: a batch to be told
+        of, or, for the writer, partitions to claim, or enough records."""
+        if self._untold or self._ahead or (self._job and (not self._job.batch or self._collector.ready)):
             return _SHORT_POLL_SECONDS
         due = self._collector.wait(now)
         busy = self._job or self._holds or now < self._write_backoff.until

@@ -7,6 +7,7 @@ import os
 import re
 import sqlite3
 import sys
+import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
@@ -23,6 +24,7 @@ from tests.benchmarks.programs import Program, started
 from tests.services.kafka import free_ports
 
 _STAGE = re.compile(r'^microbatch_stage_seconds_sum\{stage="(\w+)"\} (\S+)$', re.MULTILINE)
+_IN_FLIGHT = re.compile(r"^microbatch_records_in_flight\{.*\} (\S+)$", re.MULTILINE)
 _ASSIGNED = re.compile(r"^microbatch_partitions_assigned (\S+)$", re.MULTILINE)
 _OFFSETS = "select sum(next_offset) from microbatch_offsets where group_id = '{}'"
 # What a user's own Python costs at least: a call for each record, which returns its row.
@@ -51,6 +53,13 @@ class Daemon:
             return {stage: float(seconds) for stage, seconds in _STAGE.findall(self.metrics())}
         except OSError:
             return {}
+
+    def settled(self) -> bool:
+        """Whether its metrics know what became of all that it has read; True also where nobody answers."""
+        try:
+            return not any(map(float, _IN_FLIGHT.findall(self.metrics())))
+        except OSError:
+            return True
 
     def assigned(self) -> int:
         """How many partitions it has; 0 while nobody answers."""
@@ -164,6 +173,8 @@ def drain(
     seen = watch(lab, [daemon.program for daemon in daemons], written, records, interval)
     stages: dict[str, float] = {}
     for daemon in daemons:
+        while not daemon.settled():
+            time.sleep(interval)
         for stage, seconds in daemon.stages().items():
             stages[stage] = stages.get(stage, 0.0) + seconds / records * 1e6
     memory = max(daemon.program.memory("VmHWM") for daemon in daemons)
