@@ -247,8 +247,8 @@ class Pipeline:
         return min(room, _BESIDE) if self._job else room
 
     def _patience(self, now: float) -> float:
-        """How long a poll may take: not beyond the open batch's time, and short while something waits: a batch to be told
-        of, or, for the writer, partitions to claim, or enough records."""
+        """How long a poll may take: not beyond the open batch's time, and short while something waits: a batch to be
+        told of, or, for the writer, partitions to claim, or enough records."""
         if self._untold or self._ahead or (self._job and (not self._job.batch or self._collector.ready)):
             return _SHORT_POLL_SECONDS
         due = self._collector.wait(now)

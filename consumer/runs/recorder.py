@@ -147,7 +147,7 @@ class Recorder(Observer):
         """What it has done until now. `status` None: as it is judged when the loop has ended without an error."""
         seconds, records = self._clock() - self._began, self._records()
         handled = records["written"] + records["filtered"] + records["dead_lettered"]
-        status = status or self._judged(records)
+        status, mean = status or self._judged(records), round(handled / seconds, 1) if seconds else 0.0
         return Report(
             **asdict(self._run),
             status=status,
@@ -158,8 +158,8 @@ class Recorder(Observer):
             records=records,
             rows={table: int(count) for (table,), count in self._metrics.by("rows_affected").items()},
             bytes=self._bytes,
-            mean_rate=round(handled / seconds, 1) if seconds else 0.0,
-            peak_rate=float(self._peak),
+            mean_rate=mean,
+            peak_rate=max(float(self._peak), mean),  # what takes less than a second may be counted in two
             dead_letters=[self._category(kind, count) for kind, count in self._kinds.most_common()],
             pending=int(self._metrics.value("dead_letters_pending")),
             partitions=[self._part(key, checkpoints or {}) for key in sorted(self._goal.targets)],
