@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(300)
 def test_without_the_fence_records_are_doubled(services: Services) -> None:
     """A member that goes on before its fence, after others have written its batch, writes it again, if not stopped."""
     with pytest.raises(AssertionError, match=r"doubled: \d+"):
-        campaign.run(services, campaign.zombies(2, ("before_begin",)), (CLASSIC,), defect="no_fence", patience=PATIENCE)
+        campaign.run(services, campaign.zombies(4, ("before_begin",)), (CLASSIC,), defect="no_fence", patience=PATIENCE)
 
 
 def test_offsets_before_rows_lose_records(services: Services) -> None:
