@@ -20,6 +20,8 @@ from consumer.sinks import Claim
 
 HOLD_SECONDS = 10.0
 ORPHAN_SECONDS = 10.0
+DESERTED_SECONDS = 60.0  # twice as long each time, up to an hour
+_LONGEST_SECONDS = 3600.0
 
 
 class Phase(StrEnum):
@@ -52,10 +54,13 @@ class Assignment:
         self._stops = stops
         self._entries: dict[TopicPartition, _Entry] = {}
         self._serial = 0
+        self._lost_at: float | None = None
+        self._wait = DESERTED_SECONDS
 
     def assigned(self, partitions: Iterable[TopicPartition], now: float) -> None:
         """These have come, and are to be claimed."""
         self._serial += 1
+        self._lost_at, self._wait = None, DESERTED_SECONDS
         for key in partitions:
             self._entries[key] = _Entry(self._serial, self._allowed(key, Phase.UNCLAIMED), now)
 
@@ -63,6 +68,10 @@ class Assignment:
         """These have gone."""
         for key in partitions:
             self._entries.pop(key, None)
+
+    def lost(self, now: float) -> None:
+        """What has just gone was taken from a member that the group took for dead: it has to join again."""
+        self._lost_at = now
 
     def to_claim(self, now: float) -> dict[TopicPartition, int]:
         """What is to be claimed now, with its serial; from here on it is CLAIMING."""
@@ -127,6 +136,17 @@ class Assignment:
         """
         fenced = (entry for entry in self._entries.values() if entry.phase is Phase.FENCED)
         return any(now - entry.since >= ORPHAN_SECONDS for entry in fenced)
+
+    def deserted(self, now: float) -> bool:
+        """Whether nothing has come since what was here was lost, for 60 s; then for twice as long, up to an hour.
+
+        Others may have it all. But a client may also find its coordinator no more after a broker was killed, though it
+        reaches brokers, without a word (seen, rarely, with librdkafka 2.16): the cure is another client.
+        """
+        if self._lost_at is None or self._entries or now - self._lost_at < self._wait:
+            return False
+        self._lost_at, self._wait = now, min(2 * self._wait, _LONGEST_SECONDS)
+        return True
 
     def recreated(self, topic_ids: Mapping[str, str]) -> set[TopicPartition]:
         """The flowing partitions whose topic has another id now than when they were claimed."""

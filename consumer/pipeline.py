@@ -159,6 +159,7 @@ class Pipeline:
     def lost(self, partitions: frozenset[TopicPartition]) -> None:
         """See Listener.lost."""
         self._leave(partitions, "lost")
+        self._assignment.lost(self._clock())
 
     def ended(self, partition: TopicPartition, next_offset: int) -> None:
         """See Listener.ended."""
@@ -529,6 +530,9 @@ class Pipeline:
             self._telemetry.trouble("fenced partitions are still ours by Kafka: joining the group anew")
             self._assignment.fenced(self._assignment.partitions(Phase.FENCED), now)
             self._source.rejoin()
+        if not self._presence.is_away and self._assignment.deserted(now):
+            self._telemetry.trouble("Kafka: no partitions came back after ours were lost: joining by another client")
+            self._source.renew()
         assigned = self._assignment.partitions()
         read = self._assignment.partitions(Phase.FLOWING) - self._pauses.reasons().keys()
         ends = self._ends.look(read, assigned - read, now)

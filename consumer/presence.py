@@ -24,6 +24,11 @@ class Presence:
         self._away = False
         self._unreached = 0
 
+    @property
+    def is_away(self) -> bool:
+        """Whether nobody has answered lately."""
+        return self._away
+
     def away(self, reason: str) -> None:
         """Nobody answers. What is asked from now on shows when that is over."""
         self._away, self._answer = True, None

@@ -706,6 +706,13 @@ DEFECTS = (
         "tests/contract/test_source.py::test_a_cluster_whose_client_was_told_of_no_broker_is_asked_by_another_one",
     ),
     Defect(
+        "a client to which nothing comes back is waited for",
+        _PIPELINE,
+        "            self._source.renew()\n",
+        "",
+        "tests/property/test_pipeline.py::test_a_client_that_knows_no_broker_any_more_is_replaced",
+    ),
+    Defect(
         "a client that knows no broker any more is waited for",
         "consumer/presence.py",
         "            self._source.renew()\n",

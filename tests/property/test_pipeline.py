@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer import pipeline, presence
+from consumer import assignment, pipeline, presence
 from consumer.batch import BatchPolicy
 from consumer.breaker import Breaker
 from consumer.cluster import Start
@@ -129,12 +129,16 @@ class StrandedSource(MemorySource):
 
 
 class LostSource(StrandedSource):
-    """Has lost what it had by then."""
+    """Has lost what it had by then, and reaches brokers, but not the one that could give it back."""
 
     def connected(self) -> bool:
+        return True
+
+    def poll(self, records: int, timeout: float) -> list[MemoryMessage]:
+        messages = super().poll(records, timeout)
         if self.stranded and self.owned:
             self.lose()
-        return super().connected()
+        return messages
 
 
 @dataclass
@@ -292,14 +296,15 @@ def test_every_record_is_in_the_table_or_a_dead_letter_once_whatever_fails(
 def test_a_client_that_knows_no_broker_any_more_is_replaced(
     source: type[MemorySource], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether it has partitions or not: another one goes on from what is written, and nothing is doubled."""
+    """Or finds who gives out partitions no more: another one goes on from what is written, and nothing is doubled."""
     monkeypatch.setattr(pipeline, "_LOOK_SECONDS", 0.02)
     monkeypatch.setattr(presence, "_SECONDS", 0.02)
+    monkeypatch.setattr(assignment, "DESERTED_SECONDS", 0.1)
     world = World()
     world.produce(PARTITIONS * 100)
     with world.member(source=source) as member:
         until(lambda: len(world.numbers()) == world.produced)
-        assert any("another one" in str(event) for event in member.telemetry.status()["events"])
+        assert any("joining by another" in str(event) for event in member.telemetry.status()["events"])
     assert world.numbers() == list(range(world.produced))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consumer.assignment import HOLD_SECONDS, ORPHAN_SECONDS, Assignment, Phase, gap
+from consumer.assignment import DESERTED_SECONDS, HOLD_SECONDS, ORPHAN_SECONDS, Assignment, Phase, gap
 from consumer.cluster import LogState
 from consumer.sinks import Claim, Position
 
@@ -56,6 +56,26 @@ def test_a_fenced_partition_that_stays_ours_makes_an_orphan() -> None:
     assert made.orphaned(5 + ORPHAN_SECONDS)
     made.removed([A])
     assert not made.orphaned(99)
+
+
+def test_what_was_lost_and_does_not_come_back_makes_a_desert() -> None:
+    """After a minute, then after twice as long; what comes, or is taken away in order, makes none."""
+    made = Assignment()
+    made.assigned([A], now=0)
+    made.removed([A])
+    assert not made.deserted(9999)
+    made.assigned([A], now=0)
+    made.removed([A])
+    made.lost(now=5)
+    assert not made.deserted(5 + DESERTED_SECONDS - 0.1)
+    assert made.deserted(5 + DESERTED_SECONDS)
+    assert not made.deserted(5 + 3 * DESERTED_SECONDS - 0.1)
+    assert made.deserted(5 + 3 * DESERTED_SECONDS)
+    made.assigned([A], now=300)
+    assert not made.deserted(9999)
+    made.removed([A])
+    made.lost(now=9999)
+    assert made.deserted(9999 + DESERTED_SECONDS)
 
 
 def test_a_topic_with_another_id_is_noticed() -> None:
