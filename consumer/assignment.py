@@ -137,13 +137,14 @@ class Assignment:
         fenced = (entry for entry in self._entries.values() if entry.phase is Phase.FENCED)
         return any(now - entry.since >= ORPHAN_SECONDS for entry in fenced)
 
-    def deserted(self, now: float) -> bool:
+    def deserted(self, since: float, now: float) -> bool:
         """Whether nothing has come since what was here was lost, for 60 s; then for twice as long, up to an hour.
 
+        `since`: when Kafka was back, if it was away; from then on it counts.
         Others may have it all. But a client may also find its coordinator no more after a broker was killed, though it
         reaches brokers, without a word (seen, rarely, with librdkafka 2.16): the cure is another client.
         """
-        if self._lost_at is None or self._entries or now - self._lost_at < self._wait:
+        if self._lost_at is None or self._entries or now - max(since, self._lost_at) < self._wait:
             return False
         self._lost_at, self._wait = now, min(2 * self._wait, _LONGEST_SECONDS)
         return True

@@ -126,13 +126,13 @@ class KafkaCluster:
         """See Cluster.ask_ids; a topic whose broker tells no id (KIP-516) is left out."""
         admin = self._admin
         if not topics:
-            return partial(self._when_done, admin, self._ask_ids(admin, [_ANY_TOPIC]), self._heard)
-        return partial(self._when_done, admin, self._ask_ids(admin, topics), self._ids)
+            return partial(_when_done, admin, self._ask_ids(admin, [_ANY_TOPIC]), self._heard)
+        return partial(_when_done, admin, self._ask_ids(admin, topics), self._ids)
 
     def ask_ends(self, partitions: Collection[Coordinates]) -> Callable[[], dict[Coordinates, int] | None]:
         """See Cluster.ask_ends."""
         admin = self._admin
-        return partial(self._when_done, admin, _ask_offsets(admin, partitions, _LATEST), self._offsets)
+        return partial(_when_done, admin, _ask_offsets(admin, partitions, _LATEST), self._offsets)
 
     def cluster_id(self) -> str:
         """The cluster's id; "" where it has none."""
@@ -195,14 +195,11 @@ class KafkaCluster:
             asker.close()
         return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0 and p.error is None}
 
-    def _when_done(self, asked: AdminClient, futures: Mapping[Any, Future[Any]], take: Callable[[Any], Any]) -> Any:
-        """`asked` stays until then: the questions to a client that is gone are never done (measured)."""
-        return take(futures) if all(future.done() for future in futures.values()) else None
-
     def _heard(self, futures: Mapping[str, Future[Any]]) -> dict[str, str]:
         """Nothing, once a broker has said anything: that there is no such topic, or none for us, too."""
         for future in futures.values():
-            if (error := future.exception()) is not None and error.args[0].code() < 0:
+            error = future.exception()
+            if not (isinstance(error, KafkaException) and error.args[0].code() > 0):  # below are librdkafka's own
                 self._answer(future)
         return {}
 
@@ -232,3 +229,8 @@ def _ask_offsets(
     asked = {TopicPartition(*key): spec for key in sorted(partitions)}
     futures: dict[TopicPartition, Future[Any]] = admin.list_offsets(asked, request_timeout=_TIMEOUT, **how)
     return futures
+
+
+def _when_done(asked: AdminClient, futures: Mapping[Any, Future[Any]], take: Callable[[Any], Any]) -> Any:
+    """`asked` stays until then: the questions to a client that is gone are never done (measured)."""
+    return take(futures) if all(future.done() for future in futures.values()) else None

@@ -530,7 +530,7 @@ class Pipeline:
             self._telemetry.trouble("fenced partitions are still ours by Kafka: joining the group anew")
             self._assignment.fenced(self._assignment.partitions(Phase.FENCED), now)
             self._source.rejoin()
-        if not self._presence.is_away and self._assignment.deserted(now):
+        if (since := self._presence.since) is not None and self._assignment.deserted(since, now):
             self._telemetry.trouble("Kafka: no partitions came back after ours were lost: joining by another client")
             self._source.renew()
         assigned = self._assignment.partitions()

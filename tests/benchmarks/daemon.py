@@ -26,6 +26,7 @@ from tests.services.kafka import free_ports
 _STAGE = re.compile(r'^microbatch_stage_seconds_sum\{stage="(\w+)"\} (\S+)$', re.MULTILINE)
 _IN_FLIGHT = re.compile(r"^microbatch_records_in_flight\{.*\} (\S+)$", re.MULTILINE)
 _ASSIGNED = re.compile(r"^microbatch_partitions_assigned (\S+)$", re.MULTILINE)
+_TOLD_SECONDS = 5.0  # within which metrics know of the last batch
 _OFFSETS = "select sum(next_offset) from microbatch_offsets where group_id = '{}'"
 # What a user's own Python costs at least: a call for each record, which returns its row.
 TRANSFORM = "bench_transform:as_it_is"
@@ -173,7 +174,8 @@ def drain(
     seen = watch(lab, [daemon.program for daemon in daemons], written, records, interval)
     stages: dict[str, float] = {}
     for daemon in daemons:
-        while not daemon.settled():
+        end = time.monotonic() + _TOLD_SECONDS
+        while not daemon.settled() and time.monotonic() < end:
             time.sleep(interval)
         for stage, seconds in daemon.stages().items():
             stages[stage] = stages.get(stage, 0.0) + seconds / records * 1e6

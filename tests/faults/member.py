@@ -140,7 +140,8 @@ def run(config: Path, found_in: Path, log: Path, defect: str) -> None:
     trap_copy(orders)
     avro._FEWEST = 1  # batches are small here, and are to go the way of large ones
     # Sessions are short here, and so is the time until a client is replaced.
-    presence._SECONDS, cluster._REPLACED_SECONDS, assignment.DESERTED_SECONDS = 3.0, 5.0, 20.0
+    presence._SECONDS, presence._UNREACHED_SECONDS = 3.0, 15.0
+    cluster._REPLACED_SECONDS, assignment.DESERTED_SECONDS = 5.0, 20.0
     settings = load(config)
     metrics = Metrics(str(settings.kafka["group.id"]))
     open_notifier(settings, metrics, "member")

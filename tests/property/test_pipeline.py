@@ -299,6 +299,7 @@ def test_a_client_that_knows_no_broker_any_more_is_replaced(
     """Or finds who gives out partitions no more: another one goes on from what is written, and nothing is doubled."""
     monkeypatch.setattr(pipeline, "_LOOK_SECONDS", 0.02)
     monkeypatch.setattr(presence, "_SECONDS", 0.02)
+    monkeypatch.setattr(presence, "_UNREACHED_SECONDS", 0.1)
     monkeypatch.setattr(assignment, "DESERTED_SECONDS", 0.1)
     world = World()
     world.produce(PARTITIONS * 100)

@@ -63,19 +63,27 @@ def test_what_was_lost_and_does_not_come_back_makes_a_desert() -> None:
     made = Assignment()
     made.assigned([A], now=0)
     made.removed([A])
-    assert not made.deserted(9999)
+    assert not made.deserted(0, 9999)
     made.assigned([A], now=0)
     made.removed([A])
     made.lost(now=5)
-    assert not made.deserted(5 + DESERTED_SECONDS - 0.1)
-    assert made.deserted(5 + DESERTED_SECONDS)
-    assert not made.deserted(5 + 3 * DESERTED_SECONDS - 0.1)
-    assert made.deserted(5 + 3 * DESERTED_SECONDS)
+    assert not made.deserted(0, 5 + DESERTED_SECONDS - 0.1)
+    assert made.deserted(0, 5 + DESERTED_SECONDS)
+    assert not made.deserted(0, 5 + 3 * DESERTED_SECONDS - 0.1)
+    assert made.deserted(0, 5 + 3 * DESERTED_SECONDS)
     made.assigned([A], now=300)
-    assert not made.deserted(9999)
+    assert not made.deserted(0, 9999)
     made.removed([A])
     made.lost(now=9999)
-    assert made.deserted(9999 + DESERTED_SECONDS)
+    assert made.deserted(0, 9999 + DESERTED_SECONDS)
+
+
+def test_an_outage_makes_no_desert() -> None:
+    """The minute begins when Kafka is back."""
+    made = Assignment()
+    made.lost(now=5)
+    assert not made.deserted(1000, 1000 + DESERTED_SECONDS - 0.1)
+    assert made.deserted(1000, 1000 + DESERTED_SECONDS)
 
 
 def test_a_topic_with_another_id_is_noticed() -> None:

@@ -75,29 +75,55 @@ def test_who_is_away_is_asked_every_second_and_told_to_be_back() -> None:
     assert metrics.total("unavailable") == 0
 
 
-def test_a_client_is_replaced_when_six_times_in_turn_it_does_not_reach_who_answers() -> None:
-    """Fewer may be a broker that has just come back; without an answer to others it is Kafka that is away."""
+def test_a_client_is_replaced_that_for_a_minute_does_not_reach_who_answers() -> None:
+    """Less may be a broker that has just come back; and as long as nobody gets an answer, it is Kafka that is away."""
     presence, cluster, source, _ = world()
-    second = 0
+    now = 0.0
 
-    def look(times: int) -> None:
-        nonlocal second
-        for _ in range(times):
-            second += 10
-            presence.look([], second)  # asks
-            presence.look([], second)  # hears
+    def go_on(seconds: int) -> None:
+        nonlocal now
+        for _ in range(seconds):
+            now += 1
+            presence.look([], now)
 
     source.reaches = False
-    look(5)
+    go_on(60)
     source.reaches = True
-    look(1)
+    go_on(10)
     source.reaches = False
-    look(5)
+    go_on(60)
     assert source.renewed == 0
-    look(1)
-    assert source.renewed == 1
-    look(6)
-    assert source.renewed == 2
     cluster.there = False
-    look(12)
-    assert source.renewed == 2
+    go_on(100)
+    cluster.there = True
+    go_on(60)
+    assert source.renewed == 0
+    go_on(20)
+    assert source.renewed == 1
+
+
+def test_a_client_that_says_again_and_again_that_all_are_away_is_not_replaced_any_sooner_or_later() -> None:
+    """It brings the questions to Kafka forward, and says nothing of how long it has been so."""
+    presence, _, source, _ = world()
+    source.reaches = False
+    for second in range(1, 62):
+        if second % 5 == 0:
+            presence.away("all brokers are down")
+        presence.look([], second)
+    assert source.renewed == 0
+    for second in range(62, 75):
+        if second % 5 == 0:
+            presence.away("all brokers are down")
+        presence.look([], second)
+    assert source.renewed == 1
+
+
+def test_since_when_kafka_is_there() -> None:
+    """None while it is away, then from when it answered."""
+    presence, _, _, _ = world()
+    assert presence.since == 0
+    presence.away("all brokers are down")
+    assert presence.since is None
+    presence.look([], 30)
+    presence.look([], 31)
+    assert presence.since == 31
