@@ -201,8 +201,13 @@ class Writer:
         count = len(batch.messages)
         batch.attempted = True
         try:
-            self._sink.begin(fences)
-            isolated = self._apply(mapped.rows, seconds)
+            if mapped.failures:
+                self._sink.begin(fences)
+                isolated = self._apply(mapped.rows, seconds)
+            elif written := self._write_whole(batch, mapped, fences, seconds):
+                return written
+            else:
+                isolated = self._isolate(mapped.rows, seconds)
             failures = sorted([*mapped.failures, *isolated.failures], key=lambda failure: failure.ordinal)
             ordinals = [failure.ordinal for failure in failures]
             self._judge(batch, failures, isolated.finished)
@@ -219,15 +224,31 @@ class Writer:
         self.breaker.passed(count, ordinals)
         return written
 
+    def _write_whole(
+        self, batch: Batch, mapped: Mapped, fences: Mapping[TopicPartition, Fence], seconds: dict[str, float]
+    ) -> Written | None:
+        """At once, as if no record were at fault; None: one is, and the transaction waits for isolation."""
+        batch.outcome = written = _written(batch, mapped, [], [], seconds)
+        try:
+            seconds["commit"] = self._sink.transact(fences, mapped.rows, batch.next_offsets)
+        except RejectedError:
+            batch.outcome = None
+            return None
+        self.breaker.passed(len(batch.messages), [])
+        return written
+
     def _apply(self, rows: list[TableRows], seconds: dict[str, float]) -> Isolated:
         try:
             self._sink.apply(rows)
         except RejectedError:
-            began = self._clock()
-            isolated = self._sink.isolate(rows, self.breaker.patience)
-            seconds["isolate"] = self._clock() - began
-            return isolated
+            return self._isolate(rows, seconds)
         return Isolated([])
+
+    def _isolate(self, rows: list[TableRows], seconds: dict[str, float]) -> Isolated:
+        began = self._clock()
+        isolated = self._sink.isolate(rows, self.breaker.patience)
+        seconds["isolate"] = self._clock() - began
+        return isolated
 
     def _judge(self, batch: Batch, failures: Sequence[Failure], finished: bool) -> None:
         try:

@@ -15,6 +15,7 @@ from consumer.outbox import Receipt
 from consumer.sinks import PENDING_BYTES, Claim, Fence, Isolated, Letters, Position, Selection, StoredOffset, Tally
 from consumer.sinks.conversion import checked
 from consumer.sinks.isolation import isolate
+from consumer.sinks.transaction import in_steps
 from consumer.table import Column, Mode, Table, TableRows, Target
 
 Row = dict[str, Any]
@@ -222,6 +223,15 @@ class MemorySink:
             transaction.undo.clear()
             database.end()
             self._transaction = None
+
+    def transact(
+        self,
+        fences: Mapping[TopicPartition, Fence],
+        rows: Sequence[TableRows],
+        next_offsets: Mapping[TopicPartition, int],
+    ) -> float:
+        """See Sink.transact."""
+        return in_steps(self, fences, rows, next_offsets)
 
     def rollback(self) -> None:
         """See Sink.rollback."""

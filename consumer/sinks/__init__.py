@@ -1,7 +1,8 @@
 """Where rows go: the Sink protocol. Driver errors are translated in the sinks and nowhere else.
 
-One transaction is `begin`, `apply` (as often as needed), `commit`; or `rollback` at any point. All calls but `prepare`
-and `interrupt` come from one thread. After any UnavailableError the transaction is gone; the next call connects again.
+One transaction is `begin`, `apply` (as often as needed), `commit`, or `transact` for all three; or `rollback` at any
+point. All calls but `prepare` and `interrupt` come from one thread. After any UnavailableError the transaction is gone;
+the next call connects again.
 """
 
 from __future__ import annotations
@@ -199,6 +200,18 @@ class Sink(Protocol):
 
     def commit(self, next_offsets: Mapping[TopicPartition, int]) -> None:
         """Store the offsets and commit. After an UnavailableError the outcome is unknown: `confirm` tells."""
+
+    def transact(
+        self,
+        fences: Mapping[TopicPartition, Fence],
+        rows: Sequence[TableRows],
+        next_offsets: Mapping[TopicPartition, int],
+    ) -> float:
+        """`begin`, `apply` once and `commit`, in as few round trips as can be; raises what they raise.
+
+        After a RejectedError the transaction is open, as after a refused `apply`: `isolate` may follow. Returns how
+        many seconds the commit took, as far as that can be told.
+        """
 
     def rollback(self) -> None:
         """End the transaction, if one is open, without a trace. Never raises."""

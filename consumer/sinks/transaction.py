@@ -1,13 +1,28 @@
-"""A sink's transaction as the commands use it: rows at once, isolated where they are refused, kept or not."""
+"""A sink's transaction in other ways than the writer's: in steps, and as the commands use it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from consumer.errors import Failure, RejectedError
-from consumer.sinks import Sink
+from consumer.errors import Failure, RejectedError, TopicPartition
+from consumer.sinks import Fence, Sink
 from consumer.table import TableRows
+
+
+def in_steps(
+    sink: Sink,
+    fences: Mapping[TopicPartition, Fence],
+    rows: Sequence[TableRows],
+    next_offsets: Mapping[TopicPartition, int],
+) -> float:
+    """What Sink.transact promises, by a call for each step."""
+    sink.begin(fences)
+    sink.apply(rows)
+    began = time.perf_counter()
+    sink.commit(next_offsets)
+    return time.perf_counter() - began
 
 
 @contextmanager

@@ -30,7 +30,7 @@ PARTITIONS = 6
 RATE = 1500
 TRIO = 3
 SCALE = int(os.environ.get("MICROBATCH_FAULTS", "1"))
-ZOMBIE_POINTS = ("in_copy", "before_begin", "before_commit", "after_begin", "around_commit")
+ZOMBIE_POINTS = ("in_copy", "before_begin", "before_commit", "after_begin", "around_commit", "around_transaction")
 _MOST = 4
 
 Faults = Callable[[Group, random.Random], None]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from consumer.errors import TopicPartition
-from consumer.sinks import Claim, Fence, Position
+from consumer.sinks import Claim, Fence, Position, Sink
+from consumer.sinks.transaction import in_steps
 
 
 class Around:
@@ -19,7 +20,16 @@ class Around:
         return getattr(self._sink, name)
 
 
-class NoFence(Around):
+class InSteps(Around):
+    """The same, with a call for each step of a transaction."""
+
+    def transact(
+        self, fences: Mapping[TopicPartition, Fence], rows: Any, next_offsets: Mapping[TopicPartition, int]
+    ) -> float:
+        return in_steps(cast(Sink, self), fences, rows, next_offsets)
+
+
+class NoFence(InSteps):
     """Nothing is compared: whoever writes finds the fence that he would like to find."""
 
     def begin(self, fences: Mapping[TopicPartition, Fence]) -> None:
@@ -35,7 +45,7 @@ class NoFence(Around):
         self._sink.commit(next_offsets)
 
 
-class OffsetsFirst(Around):
+class OffsetsFirst(InSteps):
     """The offsets are committed in a transaction of their own, before the rows."""
 
     def begin(self, fences: Mapping[TopicPartition, Fence]) -> None:
@@ -52,7 +62,7 @@ class OffsetsFirst(Around):
         self._sink.commit({})
 
 
-class OffByOne(Around):
+class OffByOne(InSteps):
     """Another next offset than the right one is stored, and its own instance does not see it."""
 
     def __init__(self, sink: Any, shift: int) -> None:

@@ -9,9 +9,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from psycopg.copy import LibpqWriter
+from typing import Any, cast
 
 from consumer import assignment, cluster, logs, presence
 from consumer.config import load
@@ -20,7 +18,9 @@ from consumer.errors import TopicPartition
 from consumer.metrics import Metrics
 from consumer.notify import open_notifier
 from consumer.run import run_daemon
-from consumer.sinks import Claim, Fence, Isolated, Position
+from consumer.sinks import Claim, Fence, Isolated, Position, Sink
+from consumer.sinks.postgres.script import Script
+from consumer.sinks.transaction import in_steps
 from tests.faults.defects import DEFECTS, Around
 
 CLAIM_POINTS = ("before_claim", "after_claim")
@@ -33,11 +33,13 @@ BATCH_POINTS = (
     "after_keep",  # the dead letters are in, their rows' transaction is not committed
     "before_commit",
     "around_commit",  # before, while or after the server commits: nobody knows
+    "around_transaction",  # anywhere in one that is a single query
     "after_commit",
     "before_kafka_commit",
     "before_mark",  # the topic has dead letters, the table does not know
 )
 _COMMIT_SECONDS = 0.002
+_TRANSACTION_SECONDS = 0.01
 
 
 class Orders:
@@ -118,16 +120,28 @@ class Saboteur(Around):
         self._sink.commit(next_offsets)
         self._orders.reach("after_commit")
 
+    def transact(
+        self, fences: Mapping[TopicPartition, Fence], rows: Any, next_offsets: Mapping[TopicPartition, int]
+    ) -> float:
+        # One in two in steps, so that there is something between them.
+        if random.random() < 0.5:
+            return in_steps(cast(Sink, self), fences, rows, next_offsets)
+        self._orders.reach("before_begin")
+        self._orders.pass_by("around_transaction", _TRANSACTION_SECONDS)
+        seconds: float = self._sink.transact(fences, rows, next_offsets)
+        self._orders.reach("after_commit")
+        return seconds
+
 
 def trap_copy(orders: Orders) -> None:
     """Reach `in_copy` when a part of the rows has been given to the server, and the end of COPY has not."""
-    write = LibpqWriter.write
+    put = Script.put
 
-    def trapped(self: LibpqWriter, data: Any) -> None:
-        write(self, data)
+    def trapped(self: Script, data: Any) -> None:
+        put(self, data)
         orders.reach("in_copy")
 
-    LibpqWriter.write = trapped  # type: ignore[method-assign]
+    Script.put = trapped  # type: ignore[method-assign]
 
 
 def run(config: Path, found_in: Path, log: Path, defect: str) -> None:

@@ -1,7 +1,8 @@
 """PostgreSQL: binary COPY in one transaction with the offsets.
 
-A batch is four round trips: begin with locks and fingerprint, COPY and its end, commit with the offsets; by key one
-more. Nothing is retried here and nothing isolated: errors become instructions (`sqlstate`), others act on them.
+A batch is two round trips: one query from begin to commit, with locks, fingerprint and offsets, and the rows for the
+COPY in it. In steps it is four. Nothing is retried here and nothing isolated: errors become instructions (`sqlstate`),
+others act on them.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import sql
 
 from consumer.errors import (
     FatalError,
@@ -25,10 +26,13 @@ from consumer.errors import (
 )
 from consumer.sinks import Claim, Fence, Isolated, Letters, Position, StoredOffset
 from consumer.sinks.postgres import checks, letters, offsets
+from consumer.sinks.postgres.copying import EndedEarlyError
+from consumer.sinks.postgres.script import Answer, Script, Statement, run
 from consumer.sinks.postgres.session import Session
 from consumer.sinks.postgres.sqlstate import Rules
-from consumer.sinks.postgres.tables import Answer, Tables, run
+from consumer.sinks.postgres.tables import Tables
 from consumer.sinks.postgres.translation import Translation
+from consumer.sinks.transaction import in_steps
 from consumer.table import Table, TableRows, Target
 
 __all__ = ["PostgresSink"]
@@ -41,7 +45,12 @@ _LOCK_SECONDS = 2
 _END_SECONDS = 5
 _ATTEMPTS = 3
 # A process that is stopped in the middle of a transaction keeps its locks no longer than this, if it is not in COPY.
-_BEGIN = "begin isolation level read committed; set local idle_in_transaction_session_timeout = '60s'"
+_BEGIN = ("begin isolation level read committed", "set local idle_in_transaction_session_timeout = '60s'")
+_NOW = "select extract(epoch from clock_timestamp())"
+
+
+class _InTheWayError(Exception):
+    """A script does not open as it should: in steps it is seen why, and what is to be done."""
 
 
 class PostgresSink:
@@ -123,18 +132,29 @@ class PostgresSink:
         with self._translated() as connection:
             self._require_transaction()
             self._require_forward(next_offsets)
-            moves = [offsets.advance(self._group, next_offsets)] if self.transactional and next_offsets else []
-            try:
-                answers = run(connection, sql.SQL("; ").join([*moves, sql.SQL("commit")]))
-            except psycopg.Error as error:
-                # The transaction is over when it was COMMIT that failed, else it waits for a rollback.
-                if connection.closed or self._session.in_transaction or not self._translation.refuses_data(error):
-                    raise
-                self._tables.defers = True
-                reason = "PostgreSQL: a constraint refused rows only at COMMIT; from now on it is checked before"
-                raise UnavailableError(reason) from None
-            self._require_commit(answers)
+            with self._committing(connection):
+                answers = run(connection, *self._moves(next_offsets), "commit")
+            self._require_commit(answers[-1])
             self._translation.settle()
+
+    def transact(
+        self,
+        fences: Mapping[TopicPartition, Fence],
+        rows: Sequence[TableRows],
+        next_offsets: Mapping[TopicPartition, int],
+    ) -> float:
+        """See Sink.transact. By one script, where nothing has to be asked before, and nothing is in the way of it."""
+        with self._translated() as connection:
+            self._tables.prepare(connection)
+            if self._tables.foresees(connection, rows):
+                try:
+                    return self._run(connection, fences, rows, next_offsets)
+                except FencedError:
+                    self.rollback()
+                    raise
+                except (EndedEarlyError, _InTheWayError):
+                    self.rollback()
+        return in_steps(self, fences, rows, next_offsets)
 
     def rollback(self) -> None:
         """See Sink.rollback."""
@@ -177,9 +197,9 @@ class PostgresSink:
             letters.create(connection)
             for _ in range(_ATTEMPTS):
                 try:
-                    run(connection, f"{_BEGIN}; set local lock_timeout = '{_LOCK_SECONDS}s'")
+                    run(connection, *_BEGIN, f"set local lock_timeout = '{_LOCK_SECONDS}s'")
                     taken = action(connection)
-                    self._require_commit(run(connection, "commit"))
+                    self._require_commit(run(connection, "commit")[-1])
                 except psycopg.Error as error:
                     if error.sqlstate != _LOCK_NOT_AVAILABLE:
                         raise
@@ -201,22 +221,92 @@ class PostgresSink:
     def _begun(self, connection: Connection, fences: Mapping[TopicPartition, Fence]) -> bool:
         """Open the transaction. False: the description of a table is out of date."""
         self._fences = fences
-        opening = sql.SQL(self._tables.begin())
-        # Without fences the table of offsets need not be there: a plan is made before the first run, too.
-        lock = offsets.lock(self._group, fences) if self.transactional and fences else sql.SQL("select where false")
+        opening: list[Statement] = [*_BEGIN, self._lock(fences), *self._tables.begin(), "savepoint microbatch"]
         try:
-            answers = run(connection, sql.SQL("; ").join([sql.SQL(_BEGIN), lock, opening]))
+            answers = run(connection, *opening)
         except psycopg.Error as error:
             if error.sqlstate == _UNDEFINED_OBJECT:  # of a stage: a type that its table had
                 return False
             raise
-        found = offsets.held(answers[2][0])
-        fenced = [key for key, fence in fences.items() if found.get(key) != fence] if self.transactional else []
-        if fenced:
+        if fenced := self._fenced(answers[len(_BEGIN)], fences):
             run(connection, "rollback")
             raise FencedError(fenced)
-        seen = {value for (value,) in answers[-2][0]}
-        return seen == self._tables.fingerprints
+        return self._as_described(answers[-2])
+
+    def _run(
+        self,
+        connection: Connection,
+        fences: Mapping[TopicPartition, Fence],
+        rows: Sequence[TableRows],
+        next_offsets: Mapping[TopicPartition, int],
+    ) -> float:
+        """The whole transaction as one script. Raises _InTheWayError, EndedEarlyError: nothing is written."""
+        self._fences = fences
+        self._require_forward(next_offsets)
+        opening: list[Statement] = [*_BEGIN, self._lock(fences), *self._tables.begin(), _NOW]
+        parts, moves = self._tables.parts(connection, rows), self._moves(next_offsets)
+        statements = [*opening, *self._tables.statements(parts), *moves, _NOW, "commit"]
+        undo, script = partial(self._start_anew, connection, fences), Script(connection, statements)
+        with self._committing(connection), self._tables.refusals(undo), script:
+            sent = self._opened(connection, script, opening, fences)
+            began = time.perf_counter()
+            self._tables.send(connection, script, parts)
+            *_, ((now,),) = [script.next()[0] for _ in [*moves, _NOW]]
+            self._require_commit(script.next())
+        self._translation.settle()
+        # The server's clock ran from when it wanted the rows until COMMIT, and ours until its answer.
+        return max(0.0, time.perf_counter() - began - (float(now or 0) - sent))
+
+    def _opened(
+        self,
+        connection: Connection,
+        script: Script,
+        opening: Sequence[Statement],
+        fences: Mapping[TopicPartition, Fence],
+    ) -> float:
+        """Hear what the script opens with; the server's time at its end."""
+        try:
+            answers = [script.next() for _ in opening]
+        except psycopg.Error as error:
+            if self._translation.may_go_on(error, connection.closed):
+                raise _InTheWayError from None
+            raise
+        if fenced := self._fenced(answers[len(_BEGIN)], fences):
+            raise FencedError(fenced)
+        if not self._as_described(answers[-2]):
+            raise _InTheWayError
+        return float(answers[-1][0][0][0] or 0)
+
+    def _start_anew(self, connection: Connection, fences: Mapping[TopicPartition, Fence]) -> None:
+        self._tables.undo(connection, "rollback")
+        self.begin(fences)
+
+    def _lock(self, fences: Mapping[TopicPartition, Fence]) -> Statement:
+        # Without fences the table of offsets need not be there: a plan is made before the first run, too.
+        return offsets.lock(self._group, fences) if self.transactional and fences else "select where false"
+
+    def _fenced(self, answer: Answer, fences: Mapping[TopicPartition, Fence]) -> list[TopicPartition]:
+        found = offsets.held(answer[0])
+        return [key for key, fence in fences.items() if found.get(key) != fence] if self.transactional else []
+
+    def _as_described(self, answer: Answer) -> bool:
+        return {int(value) for (value,) in answer[0]} == self._tables.fingerprints
+
+    def _moves(self, next_offsets: Mapping[TopicPartition, int]) -> list[Statement]:
+        return [offsets.advance(self._group, next_offsets)] if self.transactional and next_offsets else []
+
+    @contextmanager
+    def _committing(self, connection: Connection) -> Iterator[None]:
+        """Errors of the statements that end a transaction."""
+        try:
+            yield
+        except psycopg.Error as error:
+            # The transaction is over when it was COMMIT that failed, else it waits for a rollback.
+            if connection.closed or self._session.in_transaction or not self._translation.refuses_data(error):
+                raise
+            self._tables.defers = True
+            reason = "PostgreSQL: a constraint refused rows only at COMMIT; from now on it is checked before"
+            raise UnavailableError(reason) from None
 
     def _require_transaction(self) -> None:
         # Without one, rows would be committed as they come: a connection is made anew when there is none.
@@ -236,9 +326,9 @@ class PostgresSink:
                 message = f"{key} is not to be moved to {offset}: begun with {self._fences.get(key)}"
                 raise FatalError(message, "This is a defect of microbatch; please report it.")
 
-    def _require_commit(self, answers: Sequence[Answer]) -> None:
+    def _require_commit(self, answer: Answer) -> None:
         # A failed transaction answers ROLLBACK to COMMIT, and no driver calls that an error.
-        if (tag := answers[-1][1]) != "COMMIT":
+        if (tag := answer[1]) != "COMMIT":
             raise FatalError(
                 f"PostgreSQL answered {tag} to COMMIT", "This is a defect of microbatch; please report it."
             )

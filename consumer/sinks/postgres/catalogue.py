@@ -43,6 +43,7 @@ select array(select attname::text from unnest(indkey[0:indnkeyatts - 1]) with or
 from pg_index where indrelid = {oid} and indisunique and indisvalid and indimmediate and indpred is null
   and indexprs is null order by indisprimary desc, indexrelid
 """
+_NOTHING = "select where false"
 _ENUMS = """
 with recursive type (oid) as (
   select atttypid from pg_attribute where attrelid = {oid} and attnum > 0 and not attisdropped
@@ -122,14 +123,12 @@ def fingerprints(names: Iterable[str], enums: Iterable[int]) -> sql.Composed:
     return statement
 
 
-def opening(relations: Sequence[Relation]) -> str:
+def opening(relations: Sequence[Relation]) -> list[str]:
     """What a transaction begins with: the locks of writing taken early, so that no column changes after the
-    fingerprints, which come next; and a savepoint."""
-    statements = [lock(relations), "select where false", "savepoint microbatch"]
-    if relations:
-        enums = {number for relation in relations for number in relation.enums}
-        statements[1] = fingerprints([relation.name for relation in relations], enums).as_string()
-    return "; ".join(filter(None, statements))
+    fingerprints, which come last."""
+    enums = {number for relation in relations for number in relation.enums}
+    known = fingerprints([relation.name for relation in relations], enums).as_string() if relations else _NOTHING
+    return [*filter(None, [lock(relations)]), known]
 
 
 def lock(relations: Sequence[Relation]) -> str:

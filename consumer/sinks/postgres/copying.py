@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import select
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +14,11 @@ from consumer.errors import RejectedError
 from consumer.sinks.conversion import checked
 from consumer.sinks.postgres.binary import encoded
 from consumer.sinks.postgres.plan import Plan
+from consumer.sinks.postgres.script import Script
 from consumer.table import Column, Kind, TableRows
 
 _LOT = 500
+_ENDED = "microbatch: ended early"
 _NO_TEXT = re.compile("[\0\ud800-\udfff]").search
 # What the driver's encoders raise for a value that they cannot encode. It is caught around them and nowhere else.
 _UNENCODABLE = (OverflowError, UnicodeEncodeError, struct.error, TypeError, ValueError, RecursionError)
@@ -46,43 +47,43 @@ def prepare(plan: Plan, rows: TableRows, numbers: Sequence[int]) -> None:
     rows.prepared = Encoded(plan, numbers, encoded(plan, rows.vectors, numbers) if whole else None)
 
 
-def copy(
-    connection: psycopg.Connection[Any], plan: Plan, rows: TableRows, numbers: Sequence[int], *, listens: bool = False
-) -> None:
-    """Send the rows, under these numbers where it is into a stage.
+def copy(script: Script, plan: Plan, rows: TableRows, numbers: Sequence[int], *, listens: bool = False) -> None:
+    """Give the rows to the COPY that is the script's next statement, under these numbers where it is into a stage.
 
     `listens`: send no more of them once the server says something, which most often is that it refused one. Raises
     EndedEarlyError, RejectedError, FatalError, psycopg.Error.
     """
+    script.next()
     if not (isinstance(rows.prepared, Encoded) and rows.prepared.fits(plan, numbers)):
         prepare(plan, rows, numbers)
     if rows.prepared.data is not None:
-        with connection.cursor() as cursor, cursor.copy(plan.copy) as channel:
-            channel.write(rows.prepared.data)
-        return
-    answered, ended = _ear(connection) if listens else lambda: False, False
+        script.put(rows.prepared.data)
+        script.end()
+    else:
+        _send(script, plan, rows, numbers, listens)
     try:
-        with connection.cursor() as cursor, cursor.copy(plan.copy) as channel:
-            channel.set_types(plan.wire)
-            write = channel.write_row
-            for start in range(0, len(rows.rows), _LOT):
-                if ended := answered():
-                    break
-                for row in _lot(plan, rows, start, numbers):
-                    write(row)
+        script.next()
+    except psycopg.errors.QueryCanceled as error:
+        if _ENDED in (error.diag.message_primary or ""):
+            raise EndedEarlyError from None
+        raise
+
+
+def _send(script: Script, plan: Plan, rows: TableRows, numbers: Sequence[int], listens: bool) -> None:
+    try:
+        channel = script.channel(plan.wire)
+        write = channel.write_row
+        for start in range(0, len(rows.rows), _LOT):
+            if listens and script.interrupted:
+                script.abandon(_ENDED)
+                return
+            for row in _lot(plan, rows, start, numbers):
+                write(row)
+        channel.finish(None)
     except _UNENCODABLE as error:
         refused = _reason(plan, rows, error)
         refused.table = plan.table
         raise refused from None
-    if ended:
-        raise EndedEarlyError
-
-
-def _ear(connection: psycopg.Connection[Any]) -> Callable[[], bool]:
-    """Tells whether there is something to be read from the server, which in a COPY speaks last unless it has to."""
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    return lambda: bool(poll.poll(0))
 
 
 def unfit(plan: Plan, rows: TableRows) -> dict[int, RejectedError]:

@@ -88,8 +88,8 @@ def lock(group: str, fences: Mapping[TopicPartition, Fence]) -> sql.Composed:
 
 
 def held(answer: Iterable[Sequence[Any]]) -> dict[TopicPartition, Fence]:
-    """What was locked, with its next offsets."""
-    return {(topic, partition): Fence(epoch, offset) for topic, partition, epoch, offset in answer}
+    """What was locked, with its next offsets; numbers may be text."""
+    return {(topic, int(partition)): Fence(int(epoch), int(at)) for topic, partition, epoch, at in answer}
 
 
 def advance(group: str, next_offsets: Mapping[TopicPartition, int]) -> sql.Composed:

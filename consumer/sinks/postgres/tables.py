@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from typing import Any
 
 import psycopg
-from psycopg import sql
 
 from consumer.errors import FatalError, RejectedError
 from consumer.sinks import Isolated
@@ -21,31 +20,23 @@ from consumer.sinks.postgres.block import block, refusals
 from consumer.sinks.postgres.catalogue import Relation
 from consumer.sinks.postgres.copying import EndedEarlyError, copy, prepare, unfit
 from consumer.sinks.postgres.isolate import Refusals, Tries, isolate
+from consumer.sinks.postgres.part import Part
 from consumer.sinks.postgres.plan import Plan, Trial, plan, trial
+from consumer.sinks.postgres.script import Script, run
 from consumer.sinks.postgres.sqlstate import Rules
 from consumer.sinks.postgres.staged import Staged
 from consumer.sinks.postgres.translation import Translation, line
 from consumer.table import Column, Table, TableRows, Target
 
 Connection = psycopg.Connection[Any]
-Answer = tuple[list[tuple[Any, ...]], str | None]
 _Kind = tuple[str, tuple[str, ...], tuple[Column | None, ...], bool]
 _TRIPS = 10  # so many in the time of a try are few
 _IMMEDIATE = "set constraints all immediate"
 
 
-def run(connection: Connection, query: sql.Composable | str) -> list[Answer]:
-    """Run statements without parameters in one round trip; each answers with its rows and its command tag."""
-    cursor = connection.execute(query)  # type: ignore[arg-type]
-    answers = []
-    while True:
-        answers.append((cursor.fetchall() if cursor.description else [], cursor.statusmessage))
-        if not cursor.nextset():
-            return answers
-
-
 class Tables:
-    """Rows are written after the savepoint `microbatch`, which `begin` has set, and which follows what was applied.
+    """Rows are written after the savepoint `microbatch`, which comes after `begin`, and follows what was applied; but
+    for `parts`, which no isolation follows in the same transaction.
 
     `defers`: a refusal came at COMMIT, so that constraints are deferred which the catalogue did not show. What is not
     a refusal is raised as psycopg.Error, or as the instruction that it is.
@@ -68,11 +59,11 @@ class Tables:
         self._took = self._trip = 0.0  # seconds of the last try that was refused, and of one round trip
         self._listens = True  # while rows are sent; in vain where the server has other things to say, such as notices
         self.defers = False
-        self._opening = ""
+        self._opening: list[str] = []
 
     @property
     def fingerprints(self) -> frozenset[int]:
-        """What the statement before the last of `begin` answers as long as no table has changed."""
+        """What the last statement of `begin` answers as long as no table has changed."""
         return frozenset().union(*(relation.fingerprints for relation in self._relations.values()))
 
     def describe(self, connection: Connection, table: str) -> Table:
@@ -100,11 +91,11 @@ class Tables:
         self._relations, self._plans, self._trials, self._opening = {}, {}, {}, catalogue.opening([])
         self._stages = set()
 
-    def begin(self) -> str:
+    def begin(self) -> list[str]:
         """A transaction begins: with these statements, after its locks. Stages are made that were needed last time."""
         self._applied, self._staged = False, 0
         self._made, self._stages = self._stages, set()
-        return "; ".join([*sorted(self._made), self._opening])
+        return [*sorted(self._made), *self._opening]
 
     def join(self) -> None:
         """Something else was written in the transaction."""
@@ -121,23 +112,67 @@ class Tables:
     def apply(self, connection: Connection, rows: Sequence[TableRows]) -> None:
         """See Sink.apply."""
         self._follow(connection)
+        try:
+            with self.refusals(partial(self.undo, connection)):
+                for table_rows in self._in_order(rows):
+                    self._write(connection, table_rows)
+                if self._checks_late():
+                    with self._instructed(connection):
+                        run(connection, _IMMEDIATE)
+        except EndedEarlyError:
+            self.apply(connection, rows)
+
+    def foresees(self, connection: Connection, rows: Sequence[TableRows]) -> bool:
+        """Whether there is something to write, and by statements that are known before anything is asked, with an
+        answer for each."""
+        present = self._in_order(rows)
+        known = [self._relations.get(table_rows.table) for table_rows in present]
+        if not all(relation and not relation.rules for relation in known):
+            return False
+        try:
+            return bool(present) and not any(self._plan(connection, table_rows).rounds for table_rows in present)
+        except (FatalError, RejectedError):
+            return False  # told when it is done in steps
+
+    def parts(self, connection: Connection, rows: Sequence[TableRows]) -> list[Part]:
+        """The rows as a script writes them, in order; after `begin`."""
+        return [self._part(connection, table_rows) for table_rows in self._in_order(rows)]
+
+    def statements(self, parts: Sequence[Part]) -> list[str]:
+        """What such a script needs; `send` hears the answers."""
+        late = [_IMMEDIATE] if self._checks_late() else []
+        return [*chain.from_iterable(part.statements for part in parts), *late]
+
+    def send(self, connection: Connection, script: Script, parts: Sequence[Part]) -> None:
+        """Give the rows to the script. Raises EndedEarlyError, and what `apply` does."""
+        for part in parts:
+            self._send(connection, script, part)
+        if self._checks_late():
+            with self._instructed(connection):
+                script.next()
+
+    @contextmanager
+    def refusals(self, undo: Callable[[], None]) -> Iterator[None]:
+        """What is refused inside is undone, and kept in mind for `isolate`."""
         self._suspect, began = None, time.perf_counter()
         try:
-            for table_rows in self._in_order(rows):
-                self._write(connection, table_rows)
-            if self._checks_late():
-                with self._instructed(connection):
-                    run(connection, _IMMEDIATE)
+            yield
         except RejectedError as error:
             self._took = time.perf_counter() - began
             self._cause = RejectedError(error.reason, error.sqlstate, constraint=error.constraint)
-            self._undo(connection)
+            undo()
             self._require_same_type(error)
             raise
         except EndedEarlyError:
             self._listens = False
-            self._undo(connection)
-            self.apply(connection, rows)
+            undo()
+            raise
+
+    def undo(self, connection: Connection, how: str = "rollback to savepoint microbatch") -> None:
+        """Undo what was applied last, or `how` else."""
+        began = time.perf_counter()
+        run(connection, how)
+        self._trip, self._applied = time.perf_counter() - began, False
 
     def isolate(self, connection: Connection, rows: Sequence[TableRows], patience: int | None) -> Isolated:
         """See Sink.isolate."""
@@ -146,7 +181,7 @@ class Tables:
             partial(self._unfit, connection),
             partial(self._search, connection),
             lambda: self._suspect,
-            partial(self._undo, connection),
+            partial(self.undo, connection),
             lambda: self._took > _TRIPS * self._trip,
         )
         return isolate(tries, rows, patience)
@@ -191,28 +226,30 @@ class Tables:
             # The data is refused on its way, or the server lacks what is needed here: other ways may do.
             if isinstance(error, psycopg.Error) and not self._translation.may_go_on(error, connection.closed):
                 raise
-            self._undo(connection)
+            self.undo(connection)
             return None
         return {records[number]: error for number, error in refusals(answer, staged).items()}
 
     def _write(self, connection: Connection, rows: TableRows) -> None:
-        plan = self._plan(connection, rows)
-        first = self._staged
-        with self._instructed(connection, plan, rows):
-            if plan.stage:
-                if plan.create not in self._made:
-                    run(connection, plan.create)
-                self._stages.add(plan.create)
-                self._staged += len(rows.rows)
-            copy(connection, plan, rows, range(first, first + len(rows.rows)), listens=self._listens)
-            if plan.stage:
-                self._merge(connection, plan, first)
+        part = self._part(connection, rows)
+        with Script(connection, part.statements) as script:
+            self._send(connection, script, part)
+        if part.rounds:
+            with self._instructed(connection, part):
+                count = run(connection, part.rounds)[0][0][0][0]
+                run(connection, *chain.from_iterable(map(part.round, range(1, count + 1))))
 
-    def _merge(self, connection: Connection, plan: Plan, first: int) -> None:
-        which = f'"#row" >= {first}'
-        rounds = run(connection, plan.count(which))[0][0][0][0] if plan.rounds else 1
-        turns = ([*plan.queries(which, turn), *plan.changes(which, turn)] for turn in range(1, rounds + 1))
-        run(connection, "; ".join(chain.from_iterable(turns)))
+    def _send(self, connection: Connection, script: Script, part: Part) -> None:
+        with self._instructed(connection, part):
+            part.send(script, listens=self._listens)
+
+    def _part(self, connection: Connection, rows: TableRows) -> Part:
+        plan, first = self._plan(connection, rows), self._staged
+        if plan.stage:
+            self._stages.add(plan.create)
+            self._staged += len(rows.rows)
+        creates = bool(plan.stage) and plan.create not in self._made
+        return Part(plan, rows, range(first, first + len(rows.rows)), creates)
 
     def _stage(self, connection: Connection, rows: TableRows, records: Sequence[int]) -> Staged:
         """Take the rows in for a block; which of them belong to a record is to be seen by their numbers."""
@@ -223,8 +260,9 @@ class Tables:
         if len(rows.rows) < len(records) or width > 1:
             numbers = [first + n * width + i for n, record in enumerate(records) for i in range(sizes[record])]
         self._staged += len(records) * width
-        run(connection, "; ".join(filter(None, [found.raw.create, found.staged.create])))
-        copy(connection, found.raw, rows, numbers)
+        run(connection, *filter(None, [found.raw.create, found.staged.create]))
+        with Script(connection, [found.raw.copy]) as script:
+            copy(script, found.raw, rows, numbers)
         return Staged(rows.table, found, first, width)
 
     def _plan(self, connection: Connection, rows: TableRows) -> Plan:
@@ -256,14 +294,8 @@ class Tables:
     def _follow(self, connection: Connection) -> None:
         """A savepoint after what was applied already, and constraints as they were before their early check."""
         if self._applied:
-            statements = ["release savepoint microbatch", "savepoint microbatch", *self._deferral()]
-            run(connection, "; ".join(statements))
+            run(connection, "release savepoint microbatch", "savepoint microbatch", *self._deferral())
         self._applied = True
-
-    def _undo(self, connection: Connection) -> None:
-        began = time.perf_counter()
-        run(connection, "rollback to savepoint microbatch")
-        self._trip, self._applied = time.perf_counter() - began, False
 
     def _deferral(self) -> list[str]:
         """The statement after which constraints wait again as they do at the start of a transaction, if any do."""
@@ -281,20 +313,18 @@ class Tables:
         return relation
 
     @contextmanager
-    def _instructed(
-        self, connection: Connection, plan: Plan | None = None, rows: TableRows | None = None
-    ) -> Iterator[None]:
+    def _instructed(self, connection: Connection, part: Part | None = None) -> Iterator[None]:
         """Errors of a write, as instructions that name its table."""
         try:
             yield
         except RejectedError as error:
-            error.table = error.table or (plan.table if plan else None)
+            error.table = error.table or (part.plan.table if part else None)
             raise
         except psycopg.Error as error:
             number = line(error)
-            if rows and number and number <= len(rows.rows):
-                self._suspect = rows.ordinals[number - 1]
-            table, columns = (plan.table, [c.name for c in plan.columns]) if plan else (None, [])
+            if part and number and number <= len(part.rows.rows):
+                self._suspect = part.rows.ordinals[number - 1]
+            table, columns = (part.plan.table, [c.name for c in part.plan.columns]) if part else (None, [])
             raise self._translation.translate(error, connection.closed, table, columns) from None
 
     def _require_same_type(self, refusal: RejectedError) -> None:

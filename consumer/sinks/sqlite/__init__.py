@@ -30,6 +30,7 @@ from consumer.sinks.sqlite.file import connect, identity
 from consumer.sinks.sqlite.offsets import OffsetTable
 from consumer.sinks.sqlite.schema import breaks_a_key, deferring, describe
 from consumer.sinks.sqlite.write import TableWriter
+from consumer.sinks.transaction import in_steps
 from consumer.table import Table, TableRows, Target
 
 _DRIVER = (sqlite3.Error, OverflowError, UnicodeEncodeError)
@@ -135,6 +136,15 @@ class SqliteSink:
             except sqlite3.IntegrityError as error:
                 hint = "Declare the foreign keys of the tables that its triggers write to as not DEFERRED."
                 raise FatalError(f"SQLite: refused at COMMIT: {error}", hint) from None
+
+    def transact(
+        self,
+        fences: Mapping[TopicPartition, Fence],
+        rows: Sequence[TableRows],
+        next_offsets: Mapping[TopicPartition, int],
+    ) -> float:
+        """See Sink.transact."""
+        return in_steps(self, fences, rows, next_offsets)
 
     def rollback(self) -> None:
         """See Sink.rollback."""
