@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import threading
 import time
 import uuid
 from collections import Counter
@@ -28,6 +29,7 @@ from consumer.table import TableRows
 
 _LOT = 500
 _TRUNCATE = 300
+_COURTESY_SECONDS = 0.02  # for which mapping leaves the interpreter to a batch that is being sent
 _DEFECT = "This is a defect of microbatch; report it. A restart goes on at the right place."
 
 
@@ -94,6 +96,8 @@ class Writer:
         self._keep_payload = keep_payload
         self._fences: dict[TopicPartition, Fence] = {}
         self._mapping = ThreadPoolExecutor(1, "mapper")
+        self._sent = threading.Event()
+        self._sent.set()
         self._life, self._batches = uuid.uuid4().hex[:8], itertools.count(1)
         self.breaker = breaker
 
@@ -189,6 +193,7 @@ class Writer:
     def _map(self, batch: Batch) -> None:
         """In the one thread that maps: records in order, and a user's transform always in the same thread."""
         if batch.prepared is None:
+            self._sent.wait(_COURTESY_SECONDS)
             began = self._clock()
             batch.prepared = mapped = self._mapper.map(batch.messages) if batch.messages else Mapped([], [])
             self._sink.prepare(mapped.rows)
@@ -230,10 +235,13 @@ class Writer:
         """At once, as if no record were at fault; None: one is, and the transaction waits for isolation."""
         batch.outcome = written = _written(batch, mapped, [], [], seconds)
         try:
-            seconds["commit"] = self._sink.transact(fences, mapped.rows, batch.next_offsets)
+            self._sent.clear()
+            seconds["commit"] = self._sink.transact(fences, mapped.rows, batch.next_offsets, self._sent.set)
         except RejectedError:
             batch.outcome = None
             return None
+        finally:
+            self._sent.set()
         self.breaker.passed(len(batch.messages), [])
         return written
 

@@ -229,9 +229,10 @@ class MemorySink:
         fences: Mapping[TopicPartition, Fence],
         rows: Sequence[TableRows],
         next_offsets: Mapping[TopicPartition, int],
+        sent: Callable[[], None],
     ) -> float:
         """See Sink.transact."""
-        return in_steps(self, fences, rows, next_offsets)
+        return in_steps(self, fences, rows, next_offsets, sent)
 
     def rollback(self) -> None:
         """See Sink.rollback."""

@@ -51,7 +51,7 @@ def opened(sink: Sink) -> Sink:
 def write(sink: Sink, *groups: TableRows) -> None:
     """A transaction of its own."""
     claimed = fences(sink.claim({P: START}))
-    sink.transact(claimed, groups, {P: claimed[P].next_offset + 1})
+    sink.transact(claimed, groups, {P: claimed[P].next_offset + 1}, lambda: None)
 
 
 def by_id(rows: list[dict[str, Any]], *columns: str) -> list[tuple[Any, ...]]:

@@ -8,7 +8,7 @@ the next call connects again.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -206,11 +206,13 @@ class Sink(Protocol):
         fences: Mapping[TopicPartition, Fence],
         rows: Sequence[TableRows],
         next_offsets: Mapping[TopicPartition, int],
+        sent: Callable[[], None],
     ) -> float:
         """`begin`, `apply` once and `commit`, in as few round trips as can be; raises what they raise.
 
-        After a RejectedError the transaction is open, as after a refused `apply`: `isolate` may follow. Returns how
-        many seconds the commit took, as far as that can be told.
+        After a RejectedError the transaction is open, as after a refused `apply`: `isolate` may follow. `sent` is
+        called when the rows are with the database and its answer is to be waited for; or before. Returns how many
+        seconds the commit took, as far as that can be told.
         """
 
     def rollback(self) -> None:

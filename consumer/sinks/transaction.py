@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from consumer.errors import Failure, RejectedError, TopicPartition
@@ -16,8 +16,10 @@ def in_steps(
     fences: Mapping[TopicPartition, Fence],
     rows: Sequence[TableRows],
     next_offsets: Mapping[TopicPartition, int],
+    sent: Callable[[], None],
 ) -> float:
     """What Sink.transact promises, by a call for each step."""
+    sent()
     sink.begin(fences)
     sink.apply(rows)
     began = time.perf_counter()

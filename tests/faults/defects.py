@@ -24,9 +24,13 @@ class InSteps(Around):
     """The same, with a call for each step of a transaction."""
 
     def transact(
-        self, fences: Mapping[TopicPartition, Fence], rows: Any, next_offsets: Mapping[TopicPartition, int]
+        self,
+        fences: Mapping[TopicPartition, Fence],
+        rows: Any,
+        next_offsets: Mapping[TopicPartition, int],
+        sent: Callable[[], None],
     ) -> float:
-        return in_steps(cast(Sink, self), fences, rows, next_offsets)
+        return in_steps(cast(Sink, self), fences, rows, next_offsets, sent)
 
 
 class NoFence(InSteps):

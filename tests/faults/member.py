@@ -7,7 +7,7 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -121,14 +121,18 @@ class Saboteur(Around):
         self._orders.reach("after_commit")
 
     def transact(
-        self, fences: Mapping[TopicPartition, Fence], rows: Any, next_offsets: Mapping[TopicPartition, int]
+        self,
+        fences: Mapping[TopicPartition, Fence],
+        rows: Any,
+        next_offsets: Mapping[TopicPartition, int],
+        sent: Callable[[], None],
     ) -> float:
         # One in two in steps, so that there is something between them.
         if random.random() < 0.5:
-            return in_steps(cast(Sink, self), fences, rows, next_offsets)
+            return in_steps(cast(Sink, self), fences, rows, next_offsets, sent)
         self._orders.reach("before_begin")
         self._orders.pass_by("around_transaction", _TRANSACTION_SECONDS)
-        seconds: float = self._sink.transact(fences, rows, next_offsets)
+        seconds: float = self._sink.transact(fences, rows, next_offsets, sent)
         self._orders.reach("after_commit")
         return seconds
 

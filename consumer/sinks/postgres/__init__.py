@@ -142,19 +142,20 @@ class PostgresSink:
         fences: Mapping[TopicPartition, Fence],
         rows: Sequence[TableRows],
         next_offsets: Mapping[TopicPartition, int],
+        sent: Callable[[], None],
     ) -> float:
         """See Sink.transact. By one script, where nothing has to be asked before, and nothing is in the way of it."""
         with self._translated() as connection:
             self._tables.prepare(connection)
             if self._tables.foresees(connection, rows):
                 try:
-                    return self._run(connection, fences, rows, next_offsets)
+                    return self._run(connection, fences, rows, next_offsets, sent)
                 except FencedError:
                     self.rollback()
                     raise
                 except (EndedEarlyError, _InTheWayError):
                     self.rollback()
-        return in_steps(self, fences, rows, next_offsets)
+        return in_steps(self, fences, rows, next_offsets, sent)
 
     def rollback(self) -> None:
         """See Sink.rollback."""
@@ -239,6 +240,7 @@ class PostgresSink:
         fences: Mapping[TopicPartition, Fence],
         rows: Sequence[TableRows],
         next_offsets: Mapping[TopicPartition, int],
+        sent: Callable[[], None],
     ) -> float:
         """The whole transaction as one script. Raises _InTheWayError, EndedEarlyError: nothing is written."""
         self._fences = fences
@@ -246,16 +248,16 @@ class PostgresSink:
         opening: list[Statement] = [*_BEGIN, self._lock(fences), *self._tables.begin(), _NOW]
         parts, moves = self._tables.parts(connection, rows), self._moves(next_offsets)
         statements = [*opening, *self._tables.statements(parts), *moves, _NOW, "commit"]
-        undo, script = partial(self._start_anew, connection, fences), Script(connection, statements)
+        undo, script = partial(self._start_anew, connection, fences), Script(connection, statements, sent)
         with self._committing(connection), self._tables.refusals(undo), script:
-            sent = self._opened(connection, script, opening, fences)
+            asked = self._opened(connection, script, opening, fences)
             began = time.perf_counter()
             self._tables.send(connection, script, parts)
             *_, ((now,),) = [script.next()[0] for _ in [*moves, _NOW]]
             self._require_commit(script.next())
         self._translation.settle()
         # The server's clock ran from when it wanted the rows until COMMIT, and ours until its answer.
-        return max(0.0, time.perf_counter() - began - (float(now or 0) - sent))
+        return max(0.0, time.perf_counter() - began - (float(now or 0) - asked))
 
     def _opened(
         self,

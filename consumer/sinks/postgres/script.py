@@ -7,7 +7,7 @@ psycopg's cursors run COPY only alone; libpq, which it lends as `psycopg.pq`, ta
 from __future__ import annotations
 
 import select
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, suppress
 from typing import Any, Self
 
@@ -42,12 +42,17 @@ class Script:
     Everything raises psycopg.Error, the end only where nothing else was raised.
     """
 
-    def __init__(self, connection: psycopg.Connection[Any], statements: Iterable[Statement]) -> None:
-        """Nothing is sent yet."""
+    def __init__(
+        self,
+        connection: psycopg.Connection[Any],
+        statements: Iterable[Statement],
+        sent: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Nothing is sent yet. `sent` is called whenever a COPY has been given all its rows."""
         self._connection, self._pgconn, self._query = connection, connection.pgconn, _joined(connection, statements)
         self._poll = select.poll()
         self._poll.register(connection.fileno(), select.POLLIN)
-        self._unflushed = 0
+        self._unflushed, self._sent = 0, sent
 
     def __enter__(self) -> Self:
         self._pgconn.send_query(self._query)
@@ -94,6 +99,7 @@ class Script:
     def end(self) -> None:
         """These were all the rows."""
         self._pgconn.put_copy_end()
+        self._sent()
 
     def abandon(self, why: str) -> None:
         """The rows are not to count, and what comes after them is not to be run."""

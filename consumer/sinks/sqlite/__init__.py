@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -142,9 +142,10 @@ class SqliteSink:
         fences: Mapping[TopicPartition, Fence],
         rows: Sequence[TableRows],
         next_offsets: Mapping[TopicPartition, int],
+        sent: Callable[[], None],
     ) -> float:
         """See Sink.transact."""
-        return in_steps(self, fences, rows, next_offsets)
+        return in_steps(self, fences, rows, next_offsets, sent)
 
     def rollback(self) -> None:
         """See Sink.rollback."""
