@@ -1,6 +1,7 @@
 """What a network and a server do at their worst, to a writer on a real PostgreSQL: nothing is lost, nothing doubled.
 
-Each batch has a record that is at fault. It becomes a dead letter once its batch is written, and no other ever does.
+Where batches have a record that is at fault, it becomes a dead letter once its batch is written, and no other ever
+does. Where they have none, they are written by a single query.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from consumer.mapping import Mapped
 from consumer.record import Message
 from consumer.sinks import Fence, Position
 from consumer.sinks.postgres import PostgresSink
+from consumer.sinks.postgres.script import Script
 from consumer.table import Mode, TableRows, Target
 from consumer.writer import Writer
 from tests.fake_kafka import MemoryMessage
@@ -85,22 +87,47 @@ class OffsetMapper:
 
 
 class FaultySink(PostgresSink):
-    """Does `fault` once, when everything is written and nothing committed."""
+    """Does `fault` once: when everything is written and nothing committed, or, in a single query, before the rows."""
 
     fault: Callable[[], None] | None = None
+    clean = False
 
     def commit(self, next_offsets: Mapping[TopicPartition, int]) -> None:
+        self._do()
+        super().commit(next_offsets)
+
+    def transact(
+        self,
+        fences: Mapping[TopicPartition, Fence],
+        rows: Sequence[TableRows],
+        next_offsets: Mapping[TopicPartition, int],
+        sent: Callable[[], None],
+    ) -> float:
+        put = Script.put
+
+        def trapped(script: Script, data: Any) -> None:
+            self._do()
+            put(script, data)
+
+        with pytest.MonkeyPatch.context() as patch:
+            if self.clean:
+                patch.setattr(Script, "put", trapped)
+            return super().transact(fences, rows, next_offsets, sent)
+
+    def _do(self) -> None:
         fault, self.fault = self.fault, None
         if fault is not None:
             fault()
-        super().commit(next_offsets)
 
 
 class Line:
     """One instance that writes batch after batch of one partition, and the account of it."""
 
-    def __init__(self, dsn: str, targets: Sequence[Target] = (LANDED,), owner: str = "a") -> None:
+    def __init__(
+        self, dsn: str, targets: Sequence[Target] = (LANDED,), owner: str = "a", *, clean: bool = False
+    ) -> None:
         self.sink = FaultySink(dsn, targets, "g", owner)
+        self.sink.clean = clean
         self.writer = Writer(self.sink, OffsetMapper(), Breaker(500, 1.0))
         self.read = self.written = 0
         self._bad: list[int] = []
@@ -111,10 +138,11 @@ class Line:
         self._collector.start({P: self.read})
 
     def batch(self, records: int = 20, body: bytes = b"x") -> Batch:
-        """The next records, one of them at fault."""
+        """The next records, one of them at fault, unless they are to be clean."""
         numbers = range(self.read, self.read + records)
-        self._bad.append(numbers[BAD])
-        messages = [MemoryMessage(*P, number, b"bad" if number == numbers[BAD] else body) for number in numbers]
+        bad = [] if self.sink.clean else [numbers[BAD]]
+        self._bad += bad
+        messages = [MemoryMessage(*P, number, b"bad" if number in bad else body) for number in numbers]
         self._collector.add(messages, 0)
         self._collector.close("drain")
         self.read += records
@@ -159,9 +187,9 @@ def through(proxy: Proxy, server: Postgres, **more: str) -> str:
     return make_conninfo(server.dsn, port=proxy.port, user="app", **more)
 
 
-@pytest.fixture
-def line(server: Postgres, proxy: Proxy, admin: Admin) -> Iterator[Line]:
-    line = Line(through(proxy, server))
+@pytest.fixture(params=["at fault", "clean"])
+def line(request: pytest.FixtureRequest, server: Postgres, proxy: Proxy, admin: Admin) -> Iterator[Line]:
+    line = Line(through(proxy, server), clean=request.param == "clean")
     line.start()
     yield line
     proxy.release()
@@ -188,12 +216,13 @@ def test_a_black_hole_is_left_by_an_interrupt(line: Line, proxy: Proxy, server: 
     def inspect(data: bytes, to_server: bool) -> bool:
         nonlocal passed
         passed += len(data)
-        ends = {"copy begins": b"copy " in data, "copy data": passed > 5_000_000, "commit": data.endswith(b"commit\0")}
+        ends = {"copy begins": b"copy " in data, "copy data": passed > 5_000_000, "commit": commits(data)}
         if to_server and ends[moment] and not hung.is_set():
             proxy.hang()
             hung.set()
         return True
 
+    commits = CommitCut(proxy, moment).commits
     proxy.inspect = inspect
     batch = line.batch(20_000, b"x" * 1000)
     with ThreadPoolExecutor(1) as pool:

@@ -115,6 +115,10 @@ class SmallDiskPostgres(Postgres):
         return self._disk / "filler"
 
 
+_QUERY_END = b"commit\0"
+_COPY_DONE = b"c\0\0\0\4"
+
+
 class CommitCut:
     """Cuts all connections at the next COMMIT: before the server has it, while it has it, or after it did it.
 
@@ -123,16 +127,24 @@ class CommitCut:
 
     def __init__(self, proxy: Proxy, moment: str) -> None:
         self._proxy, self._moment, self.done = proxy, moment, threading.Event()
+        self._script = False
         proxy.inspect = self._inspect
 
     def _inspect(self, data: bytes, to_server: bool) -> bool:
-        if to_server and data.endswith(b"commit\0"):
+        if to_server and self.commits(data):
             if self._moment == "while":
                 threading.Thread(target=self._cut).start()
             return self._moment != "before" or self._cut()
         if not to_server and self._moment == "after" and b"COMMIT\0" in data:
             return self._cut()
         return True
+
+    def commits(self, data: bytes) -> bool:
+        """Whether the server may commit once it has this: a query that says so, or the rows that it waits for then."""
+        if data.endswith(_QUERY_END):
+            self._script = b"copy " in data
+            return not self._script
+        return self._script and data.endswith(_COPY_DONE)
 
     def _cut(self) -> bool:
         self._proxy.inspect = lambda data, to_server: True
