@@ -14,7 +14,9 @@ from psycopg.conninfo import make_conninfo
 
 from consumer.errors import FatalError, FencedError, RejectedError, UnavailableError
 from consumer.letter import Coordinates, DeadLetter, Evidence
+from consumer.sinks import Fence
 from consumer.sinks.postgres import PostgresSink
+from consumer.sinks.postgres.script import Script
 from consumer.table import TableRows
 from tests.sinks import START, P, Q, fences, opened
 
@@ -23,6 +25,14 @@ _NOTED = """create table noted (number bigint check (number >= 0));
 create function note() returns trigger language plpgsql as $$ begin
 if new.number = 0 then raise notice 'the first'; end if; return new; end $$;
 create trigger note before insert on noted for each row execute function note()"""
+_LATE = """create table t (id int);
+create function late() returns trigger language plpgsql as $$ begin
+if new.id = 0 then raise check_violation; end if; return null; end $$;
+create table u (id int);
+create function on_to_u() returns trigger language plpgsql as $$ begin
+insert into u values (new.id); return null; end $$;
+create trigger on_to_u after insert on t for each row execute function on_to_u();
+create constraint trigger late after insert on u deferrable initially deferred for each row execute function late()"""
 Factory = Callable[[str], PostgresSink]
 
 
@@ -72,23 +82,127 @@ def test_who_is_fenced_waits_for_nobody(sink: Factory) -> None:
     assert raised.value.partitions == {P}
 
 
+@pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize("bad", [None, 1, 99_999])
-def test_a_notice_while_rows_are_sent_costs_no_row(sink: Factory, schema: str, bad: int | None) -> None:
+def test_a_notice_while_rows_are_sent_costs_no_row(sink: Factory, schema: str, bad: int | None, at_once: bool) -> None:
     """What the server says meanwhile mostly is that it refuses one, and no more are sent then."""
     with psycopg.connect(schema, autocommit=True) as connection:
         connection.execute(_NOTED)
-    one, refused = opened(sink("a")), list[int]()
+    one, refused = sink("a"), list[int]()
+    mine = fences(one.claim({P: START}))
+    one.describe("noted")
     numbers = [-1 if number == bad else number for number in range(100_000)]
     rows = TableRows("noted", ("number",), [(number,) for number in numbers], range(100_000))
     try:
-        one.apply([rows])
+        if at_once:
+            one.transact(mine, [rows], {P: 1}, lambda: None)
+        else:
+            one.begin(mine)
+            one.apply([rows])
     except RejectedError:
         refused = [failure.ordinal for failure in one.isolate([rows]).failures]
-    one.commit({P: 1})
+    if refused or not at_once:
+        one.commit({P: 1})
     assert refused == ([] if bad is None else [bad])
     with psycopg.connect(schema) as connection:
         found = connection.execute("select count(*), count(distinct number) from noted").fetchone()
     assert found == (100_000 - len(refused),) * 2
+
+
+def test_a_batch_is_a_single_query(sink: Factory, schema: str) -> None:
+    """From begin to commit, with the rows of several tables in it: each query costs a round trip."""
+    with psycopg.connect(schema, autocommit=True) as connection:
+        connection.execute("create table one (id int); create table two (id int)")
+        one = sink("a")
+        fence = fences(one.claim({P: START}))[P]
+        rows = [TableRows(name, ("id",), [(1,)], range(1)) for name in ("one", "two")]
+        for table in ("one", "two"):
+            one.describe(table)
+        one.transact({P: fence}, rows, {P: 1}, lambda: None)
+        ((query,),) = connection.execute(
+            "select query from pg_stat_activity where application_name like 'microbatch:a-%' and query like 'begin%'"
+        ).fetchall()
+    assert [word for word in ("copy", "update microbatch_offsets", "commit") if word in query] == [
+        "copy",
+        "update microbatch_offsets",
+        "commit",
+    ]
+    assert query.count("copy") == 2
+
+
+@pytest.mark.parametrize("change", ["alter table t alter id type text", "alter table t drop body"])
+def test_a_table_that_changed_is_seen_before_rows_are_sent(sink: Factory, schema: str, change: str) -> None:
+    """In a single query as in steps: what is described no longer holds, so the table is described anew."""
+    with psycopg.connect(schema, autocommit=True) as connection:
+        connection.execute("create table t (id int, body text)")
+        one = sink("a")
+        fence = fences(one.claim({P: START}))[P]
+        one.describe("t")
+        one.transact({P: fence}, [TableRows("t", ("id",), [(1,)], range(1))], {P: 1}, lambda: None)
+        connection.execute(change.encode())
+        one.describe("t")
+        second = TableRows("t", ("id",), [("2" if "text" in change else 2,)], range(1))
+        one.transact({P: Fence(fence.epoch, 1)}, [second], {P: 2}, lambda: None)
+        assert connection.execute("select id::text from t order by 1").fetchall() == [("1",), ("2",)]
+
+
+def test_a_constraint_that_refuses_at_commit_is_checked_before_from_then_on(sink: Factory, schema: str) -> None:
+    """A single query that is refused at its last statement was no fault of a record yet: nothing of it is there."""
+    with psycopg.connect(schema, autocommit=True) as connection:
+        connection.execute(_LATE)
+        one = sink("a")
+        mine = fences(one.claim({P: START}))
+        one.describe("t")
+        rows = [TableRows("t", ("id",), [(number,) for number in (1, 0, 2)], range(3))]
+        with pytest.raises(UnavailableError, match="only at COMMIT"):
+            one.transact(mine, rows, {P: 3}, lambda: None)
+        with pytest.raises(RejectedError):
+            one.transact(mine, rows, {P: 3}, lambda: None)
+        assert [failure.ordinal for failure in one.isolate(rows).failures] == [1]
+        one.commit({P: 3})
+        assert connection.execute("select id from t order by 1").fetchall() == [(1,), (2,)]
+
+
+def test_rules_that_answer_more_than_asked_are_no_obstacle(sink: Factory, schema: str) -> None:
+    """A rule of the table may add results to a statement: the answers are then not counted."""
+    with psycopg.connect(schema, autocommit=True) as connection:
+        connection.execute(
+            "create table t (id int primary key);"
+            "create rule one as on insert to t do also select 1; create rule two as on insert to t do also select 2"
+        )
+        one = sink("a")
+        fence = fences(one.claim({P: START}))[P]
+        one.describe("t")
+        for number in range(2):
+            rows = [TableRows("t", ("id",), [(number,)], range(1))]
+            one.transact({P: Fence(fence.epoch, number)}, rows, {P: number + 1}, lambda: None)
+        assert connection.execute("select id from t order by 1").fetchall() == [(0,), (1,)]
+
+
+@pytest.mark.parametrize("given", [0, 1, 100_000])
+def test_a_script_that_is_left_commits_nothing(schema: str, given: int) -> None:
+    """However many rows a COPY has been given; and the connection is as good as before."""
+    with psycopg.connect(schema, autocommit=True) as connection:
+        connection.execute("create table t (id int)")
+        with (
+            suppress(KeyboardInterrupt),
+            Script(connection, ["begin", "copy t from stdin (format binary)", "commit"]) as script,
+        ):
+            script.next(), script.next()
+            channel = script.channel([23])
+            for number in range(given):
+                channel.write_row((number,))
+            raise KeyboardInterrupt
+        connection.execute("rollback")
+        assert connection.execute("select count(*) from t").fetchone() == (0,)
+
+
+def test_what_fails_unheard_in_a_script_is_raised_at_its_end(schema: str) -> None:
+    """No error of a statement is swallowed because nobody asked for its answer."""
+    with psycopg.connect(schema, autocommit=True) as connection:
+        with pytest.raises(psycopg.errors.DivisionByZero), Script(connection, ["select 1", "select 1 / 0"]) as script:
+            assert script.next() == ([("1",)], "SELECT 1")
+        assert connection.execute("select 1").fetchone() == (1,)
 
 
 def test_a_replay_waits_for_what_another_has_locked(sink: Factory, schema: str) -> None:

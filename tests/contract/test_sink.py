@@ -235,6 +235,62 @@ def test_rows_and_offsets_are_seen_together(sink_factory: SinkFactory) -> None:
     assert other.offsets()[P].position.next_offset == 1
 
 
+def test_a_transaction_in_one_call(sink_factory: SinkFactory) -> None:
+    """Rows of several tables and the offsets are in, batch after batch, and it is told when the rows were sent."""
+    sink, told = sink_factory(), list[str]()
+    fence = fences(sink.claim({P: START}))[P]
+    for number in range(3):
+        groups = [group("event", "id body", (number, "x")), group("item", "id name", (number, "y"))]
+        at = replace(fence, next_offset=number)
+        seconds = sink.transact({P: at}, groups, {P: number + 1}, lambda: told.append("sent"))
+        assert 0 <= seconds < 10
+        assert told
+    assert by_id(sink_factory.rows("event")) == [(0, "x"), (1, "x"), (2, "x")]
+    assert by_id(sink_factory.rows("item"), "id", "name") == [(0, "y"), (1, "y"), (2, "y")]
+    assert sink.offsets()[P].position.next_offset == 3
+
+
+def test_a_transaction_in_one_call_may_have_no_rows(sink_factory: SinkFactory) -> None:
+    """A batch of which everything was filtered moves the offset."""
+    sink = sink_factory()
+    sink.transact(fences(sink.claim({P: START})), [], {P: 10}, lambda: None)
+    assert sink.offsets()[P].position.next_offset == 10
+
+
+def test_a_fenced_transaction_in_one_call_writes_nothing(sink_factory: SinkFactory) -> None:
+    """By another epoch or offset, which are named; and what is still ours can be written at once."""
+    first, second = sink_factory(owner="a"), sink_factory(owner="b")
+    mine = fences(first.claim({P: START, Q: START, ("other", 0): START}))
+    rows = [group("event", "id body", (1, "zombie"))]
+    second.claim({P: START})
+    wrong = mine | {("other", 0): Fence(mine["other", 0].epoch, 3)}
+    for _ in range(2):
+        with pytest.raises(FencedError) as raised:
+            first.transact(wrong, rows, {P: 1, Q: 1, ("other", 0): 4}, lambda: None)
+        assert raised.value.partitions == {P, ("other", 0)}
+    assert sink_factory.rows("event") == []
+    first.transact({Q: mine[Q]}, [group("event", "id body", (2, "x"))], {Q: 1}, lambda: None)
+    assert by_id(sink_factory.rows("event")) == [(2, "x")]
+    assert {key: row.position.next_offset for key, row in first.offsets().items()} == {P: 0, Q: 1, ("other", 0): 0}
+
+
+@pytest.mark.parametrize("target", [ITEM, UPSERT])
+def test_a_refused_transaction_in_one_call_goes_on_to_isolation(sink_factory: SinkFactory, target: Target) -> None:
+    """Nothing of it is seen, and it is open: the records that are not at fault get in with the offsets."""
+    sink = sink_factory(target, Target("event"))
+    mine = fences(sink.claim({P: START}))
+    rows = [group("event", "id body", (1, "x"), (2, "y")), group("item", "id amount", (1, 1), (2, -1))]
+    with pytest.raises(RejectedError) as raised:
+        sink.transact(mine, rows, {P: 2}, lambda: None)
+    assert raised.value.table == "item"
+    assert sink_factory.rows("event") == sink_factory.rows("item") == []
+    assert [failure.ordinal for failure in sink.isolate(rows).failures] == [1]
+    sink.commit({P: 2})
+    assert by_id(sink_factory.rows("event")) == [(1, "x")]
+    assert by_id(sink_factory.rows("item"), "id", "amount") == [(1, 1)]
+    assert sink.offsets()[P].position.next_offset == 2
+
+
 @pytest.mark.parametrize("end", ["rollback", "close"])
 def test_without_commit_nothing_stays(sink_factory: SinkFactory, end: str) -> None:
     """A rollback, or the end of the connection, leaves no trace, and the fence still holds."""

@@ -50,10 +50,11 @@ DEFECTS = (
     Defect(
         "offsets are committed before the rows are written",
         _WRITER,
-        "            self._sink.begin(fences)\n",
-        "            self._sink.begin(fences)\n"
-        "            self._sink.commit(batch.next_offsets)\n"
-        "            self._sink.begin({key: Fence(f.epoch, batch.next_offsets[key]) for key, f in fences.items()})\n",
+        "                self._sink.begin(fences)\n",
+        "                self._sink.begin(fences)\n"
+        "                self._sink.commit(batch.next_offsets)\n"
+        "                ends = batch.next_offsets\n"
+        "                self._sink.begin({key: Fence(f.epoch, ends[key]) for key, f in fences.items()})\n",
         f"{_UNIT_WRITER}::test_too_many_bad_records_keep_nothing",
         quick=True,
     ),
@@ -86,9 +87,58 @@ DEFECTS = (
     Defect(
         "PostgreSQL: rows of a partition that somebody else claimed are written",
         f"{_POSTGRES}/__init__.py",
-        "        if fenced:\n",
-        "        if False:\n",
+        "        if fenced := self._fenced(answers[len(_BEGIN)], fences):\n            run(",
+        "        if fenced := []:\n            run(",
         f"{_SINK}::test_fencing_names_exactly_the_partitions_that_differ",
+    ),
+    Defect(
+        "PostgreSQL: in a single query nobody looks who owns the partitions",
+        f"{_POSTGRES}/__init__.py",
+        "        if fenced := self._fenced(answers[len(_BEGIN)], fences):\n            raise",
+        "        if fenced := []:\n            raise",
+        f"{_SINK}::test_a_fenced_transaction_in_one_call_writes_nothing",
+    ),
+    Defect(
+        "PostgreSQL: a single query leaves the offsets where they were",
+        f"{_POSTGRES}/__init__.py",
+        "        parts, moves = self._tables.parts(connection, rows), self._moves(next_offsets)\n",
+        "        parts, moves = self._tables.parts(connection, rows), self._moves({})\n",
+        f"{_SINK}::test_a_transaction_in_one_call",
+    ),
+    Defect(
+        "PostgreSQL: a single query that is left commits the rows that it was given",
+        f"{_POSTGRES}/script.py",
+        '                    self.abandon("left early")\n',
+        "                    self.end()\n",
+        f"{_TRANSACTIONS}::test_a_script_that_is_left_commits_nothing",
+    ),
+    Defect(
+        "PostgreSQL: errors of a query that nobody asked for are swallowed",
+        f"{_POSTGRES}/script.py",
+        "        for result in [] if raised else left:\n            _require_success(result)\n",
+        "",
+        f"{_TRANSACTIONS}::test_what_fails_unheard_in_a_script_is_raised_at_its_end",
+    ),
+    Defect(
+        "PostgreSQL: a single query counts the answers of statements that rules add to",
+        f"{_POSTGRES}/tables.py",
+        "        if not all(relation and not relation.rules for relation in known):\n",
+        "        if not all(known):\n",
+        f"{_TRANSACTIONS}::test_rules_that_answer_more_than_asked_are_no_obstacle",
+    ),
+    Defect(
+        "PostgreSQL: a single query writes into a table that is no longer as it was described",
+        f"{_POSTGRES}/__init__.py",
+        "        if not self._as_described(answers[-2]):\n            raise _InTheWayError\n",
+        "",
+        f"{_TRANSACTIONS}::test_a_table_that_changed_is_seen_before_rows_are_sent",
+    ),
+    Defect(
+        "a batch that was written at once is not known when its COMMIT has no answer",
+        _WRITER,
+        "        batch.outcome = written = _written(batch, mapped, [], [], seconds)\n",
+        "        written = _written(batch, mapped, [], [], seconds)\n",
+        f"{_UNIT_WRITER}::test_a_commit_without_an_answer_is_found_out",
     ),
     Defect(
         "a dead letter is lost between the batch and the table",
@@ -354,8 +404,8 @@ DEFECTS = (
     Defect(
         "rows that were not sent, because the server said something, are lost",
         "consumer/sinks/postgres/copying.py",
-        "    if ended:\n        raise EndedEarlyError\n",
-        "",
+        "                script.abandon(_ENDED)\n                return\n",
+        "                break\n",
         "tests/contract/test_postgres_transactions.py::test_a_notice_while_rows_are_sent_costs_no_row",
     ),
     Defect(
@@ -474,8 +524,8 @@ DEFECTS = (
     Defect(
         "PostgreSQL: ROLLBACK as the answer to COMMIT goes for success",
         f"{_POSTGRES}/__init__.py",
-        '        if (tag := answers[-1][1]) != "COMMIT":\n',
-        '        if (tag := answers[-1][1]) not in ("COMMIT", "ROLLBACK"):\n',
+        '        if (tag := answer[1]) != "COMMIT":\n',
+        '        if (tag := answer[1]) not in ("COMMIT", "ROLLBACK"):\n',
         f"{_TRANSACTIONS}::test_a_commit_that_is_answered_with_rollback_is_none",
     ),
     Defect(

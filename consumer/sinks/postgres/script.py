@@ -59,12 +59,14 @@ class Script:
         return self
 
     def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:
+        left = []
         with suppress(psycopg.Error) if raised else nullcontext():
             while (result := self._result()) is not None:
                 if result.status == ExecStatus.COPY_IN:
                     self.abandon("left early")
-                elif not raised:
-                    _require_success(result)
+                left.append(result)
+        for result in [] if raised else left:
+            _require_success(result)
 
     def next(self) -> Answer:
         """What the next statement answers: its rows, as text, and its command tag.
