@@ -8,7 +8,7 @@ import random
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +20,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rich.console import Console
 from rich.table import Table
 
-from consumer.errors import RejectedError
+from consumer.errors import RejectedError, TopicPartition
 from consumer.memory import settle
 from consumer.sinks import Fence, Position
 from consumer.sinks.postgres import PostgresSink
@@ -39,7 +39,9 @@ STREAMS = {"stream 0.01 %": 0.0001, "stream 1 %": 0.01}  # these are rates, of a
 PATIENCE = 500
 _SINGLES = 250  # so many records the baseline does one by one; its time is taken for a whole batch
 Row = tuple[Any, ...]
-Way = Callable[[PostgresSink, TableRows], int | None]
+Fences, Ends = Mapping[TopicPartition, Fence], Mapping[TopicPartition, int]
+# A whole transaction; answers how many records were refused.
+Way = Callable[[PostgresSink, Fences, TableRows, Ends], int | None]
 
 
 @dataclass(frozen=True)
@@ -110,14 +112,12 @@ class Bench:
         """Seconds of a whole transaction; `good`: how many rows there must be then, if that is to be looked at."""
         self._admin.execute("delete from orders where order_id > 1")
         self._admin.execute("vacuum orders")
+        fences, ends = {P: Fence(self._epoch, self._offset)}, {P: self._offset + BATCH}
         began = time.perf_counter()
-        self._sink.begin({P: Fence(self._epoch, self._offset)})
-        refused = write(self._sink, rows)
-        if refused is None:
-            self._sink.rollback()
-            return time.perf_counter() - began
-        self._sink.commit({P: self._offset + BATCH})
+        refused = write(self._sink, fences, rows, ends)
         seconds = time.perf_counter() - began
+        if refused is None:
+            return seconds
         self._offset += BATCH
         ((found,),) = self._admin.execute("select count(*) from orders where order_id > 1").fetchall()
         if good is not None and (found, refused) != (good, BATCH - good):
@@ -128,13 +128,19 @@ class Bench:
         self._sink.close()
 
 
-def isolating(sink: PostgresSink, rows: TableRows, patience: int | None = None) -> int | None:
+def isolating(
+    sink: PostgresSink, fences: Fences, rows: TableRows, ends: Ends, patience: int | None = None
+) -> int | None:
     """As the writer does it. None: it lost its patience."""
     try:
-        sink.apply([rows])
+        sink.transact(fences, [rows], ends, lambda: None)
     except RejectedError:
         found = sink.isolate([rows], patience)
-        return len(found.failures) if found.finished else None
+        if not found.finished:
+            sink.rollback()
+            return None
+        sink.commit(ends)
+        return len(found.failures)
     return 0
 
 
@@ -147,8 +153,9 @@ def refuses(sink: PostgresSink, rows: TableRows) -> bool:
     return False
 
 
-def bisecting(sink: PostgresSink, rows: TableRows) -> int:
+def bisecting(sink: PostgresSink, fences: Fences, rows: TableRows, ends: Ends) -> int:
     """Halving from the client."""
+    sink.begin(fences)
     left, refused = [rows], 0
     while left:
         part = left.pop()
@@ -156,12 +163,16 @@ def bisecting(sink: PostgresSink, rows: TableRows) -> int:
             half = len(part.rows) // 2
             refused += not half
             left += [_slice(part, half, len(part.rows)), _slice(part, 0, half)] if half else []
+    sink.commit(ends)
     return refused
 
 
-def one_by_one(sink: PostgresSink, rows: TableRows) -> int:
+def one_by_one(sink: PostgresSink, fences: Fences, rows: TableRows, ends: Ends) -> int:
     """Some of the records, each alone."""
-    return sum(refuses(sink, _slice(rows, i, i + 1)) for i in range(_SINGLES))
+    sink.begin(fences)
+    refused = sum(refuses(sink, _slice(rows, i, i + 1)) for i in range(_SINGLES))
+    sink.commit(ends)
+    return refused
 
 
 def _slice(rows: TableRows, low: int, high: int) -> TableRows:

@@ -87,7 +87,7 @@ DEFECTS = (
     Defect(
         "PostgreSQL: rows of a partition that somebody else claimed are written",
         f"{_POSTGRES}/__init__.py",
-        "        if fenced := self._fenced(answers[len(_BEGIN)], fences):\n            run(",
+        "        if fenced := self._fenced(answers[len(before) + len(_BEGIN)], fences):\n            run(",
         "        if fenced := []:\n            run(",
         f"{_SINK}::test_fencing_names_exactly_the_partitions_that_differ",
     ),

@@ -107,9 +107,7 @@ class PostgresSink:
         """See Sink.begin. A table that changed since it was described is described again first."""
         with self._translated() as connection:
             self._tables.prepare(connection)
-            while not self._begun(connection, fences):
-                run(connection, "rollback")
-                self._tables.renew(connection)
+            self._begin(connection, fences)
 
     def prepare(self, rows: Sequence[TableRows]) -> None:
         """See Sink.prepare."""
@@ -219,17 +217,24 @@ class PostgresSink:
         while offsets.alive(connection, names) and time.monotonic() < deadline:
             run(connection, "select pg_sleep(0.02)")
 
-    def _begun(self, connection: Connection, fences: Mapping[TopicPartition, Fence]) -> bool:
-        """Open the transaction. False: the description of a table is out of date."""
+    def _begin(self, connection: Connection, fences: Mapping[TopicPartition, Fence], *before: Statement) -> None:
+        while not self._begun(connection, fences, *before):
+            run(connection, "rollback")
+            self._tables.renew(connection)
+            before = ()
+
+    def _begun(self, connection: Connection, fences: Mapping[TopicPartition, Fence], *before: Statement) -> bool:
+        """Open the transaction, by a query that begins with `before`. False: the description of a table is out of
+        date."""
         self._fences = fences
-        opening: list[Statement] = [*_BEGIN, self._lock(fences), *self._tables.begin(), "savepoint microbatch"]
+        opening = [*before, *_BEGIN, self._lock(fences), *self._tables.begin(), "savepoint microbatch"]
         try:
             answers = run(connection, *opening)
         except psycopg.Error as error:
             if error.sqlstate == _UNDEFINED_OBJECT:  # of a stage: a type that its table had
                 return False
             raise
-        if fenced := self._fenced(answers[len(_BEGIN)], fences):
+        if fenced := self._fenced(answers[len(before) + len(_BEGIN)], fences):
             run(connection, "rollback")
             raise FencedError(fenced)
         return self._as_described(answers[-2])
@@ -248,7 +253,8 @@ class PostgresSink:
         opening: list[Statement] = [*_BEGIN, self._lock(fences), *self._tables.begin(), _NOW]
         parts, moves = self._tables.parts(connection, rows), self._moves(next_offsets)
         statements = [*opening, *self._tables.statements(parts), *moves, _NOW, "commit"]
-        undo, script = partial(self._start_anew, connection, fences), Script(connection, statements, sent)
+        undo = partial(self._begin, connection, fences, "rollback")
+        script = Script(connection, statements, sent)
         with self._committing(connection), self._tables.refusals(undo), script:
             asked = self._opened(connection, script, opening, fences)
             began = time.perf_counter()
@@ -278,10 +284,6 @@ class PostgresSink:
         if not self._as_described(answers[-2]):
             raise _InTheWayError
         return float(answers[-1][0][0][0] or 0)
-
-    def _start_anew(self, connection: Connection, fences: Mapping[TopicPartition, Fence]) -> None:
-        self._tables.undo(connection, "rollback")
-        self.begin(fences)
 
     def _lock(self, fences: Mapping[TopicPartition, Fence]) -> Statement:
         # Without fences the table of offsets need not be there: a plan is made before the first run, too.

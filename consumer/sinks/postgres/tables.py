@@ -113,7 +113,7 @@ class Tables:
         """See Sink.apply."""
         self._follow(connection)
         try:
-            with self.refusals(partial(self.undo, connection)):
+            with self.refusals(partial(self._undo, connection)):
                 for table_rows in self._in_order(rows):
                     self._write(connection, table_rows)
                 if self._checks_late():
@@ -168,12 +168,6 @@ class Tables:
             undo()
             raise
 
-    def undo(self, connection: Connection, how: str = "rollback to savepoint microbatch") -> None:
-        """Undo what was applied last, or `how` else."""
-        began = time.perf_counter()
-        run(connection, how)
-        self._trip, self._applied = time.perf_counter() - began, False
-
     def isolate(self, connection: Connection, rows: Sequence[TableRows], patience: int | None) -> Isolated:
         """See Sink.isolate."""
         tries = Tries(
@@ -181,7 +175,7 @@ class Tables:
             partial(self._unfit, connection),
             partial(self._search, connection),
             lambda: self._suspect,
-            partial(self.undo, connection),
+            partial(self._undo, connection),
             lambda: self._took > _TRIPS * self._trip,
         )
         return isolate(tries, rows, patience)
@@ -226,7 +220,7 @@ class Tables:
             # The data is refused on its way, or the server lacks what is needed here: other ways may do.
             if isinstance(error, psycopg.Error) and not self._translation.may_go_on(error, connection.closed):
                 raise
-            self.undo(connection)
+            self._undo(connection)
             return None
         return {records[number]: error for number, error in refusals(answer, staged).items()}
 
@@ -296,6 +290,11 @@ class Tables:
         if self._applied:
             run(connection, "release savepoint microbatch", "savepoint microbatch", *self._deferral())
         self._applied = True
+
+    def _undo(self, connection: Connection) -> None:
+        began = time.perf_counter()
+        run(connection, "rollback to savepoint microbatch")
+        self._trip, self._applied = time.perf_counter() - began, False
 
     def _deferral(self) -> list[str]:
         """The statement after which constraints wait again as they do at the start of a transaction, if any do."""
