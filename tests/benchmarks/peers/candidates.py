@@ -65,15 +65,15 @@ NOTES = (
     " once.",
 )
 RATIOS = (
-    Ratio("JSON, daemon / Lc", "daemon json", "Lc json"),
-    Ratio("Avro, daemon / Lc", "daemon avro", "Lc avro"),
-    Ratio("Avro, daemon / naive loop (AvroDeserializer, executemany)", "daemon avro", "naive loop", 6),
-    Ratio("JSON, daemon / Quix Streams' PostgreSQL sink", "daemon json", "Quix Streams", 8),
-    Ratio("JSON, daemon / FastStream and COPY", "daemon json", "FastStream and COPY", 3.5),
-    Ratio("JSON, daemon / arroyo and COPY", "daemon json", "arroyo and COPY", 4),
-    Ratio("JSON, daemon / Debezium", "daemon json", "Debezium", 1.5),
-    Ratio("JSON, daemon / Debezium with unnest", "daemon json", "Debezium, unnest", 1.5),
-    Ratio("the same, records for a second of the client's processor time", "daemon json", "Debezium", 2, "efficiency"),
+    Ratio("JSON, daemon / Lc", "daemon json", "Lc json", 0.8),
+    Ratio("Avro, daemon / Lc", "daemon avro", "Lc avro", 0.9),
+    Ratio("Avro, daemon / naive loop (AvroDeserializer, executemany)", "daemon avro", "naive loop", 10),
+    Ratio("JSON, daemon / Quix Streams' PostgreSQL sink", "daemon json", "Quix Streams", 10),
+    Ratio("JSON, daemon / FastStream and COPY", "daemon json", "FastStream and COPY", 5),
+    Ratio("JSON, daemon / arroyo and COPY", "daemon json", "arroyo and COPY", 5),
+    Ratio("JSON, daemon / Debezium", "daemon json", "Debezium", 3),
+    Ratio("JSON, daemon / Debezium with unnest", "daemon json", "Debezium, unnest", 3),
+    Ratio("the same, records for a second of the client's processor time", "daemon json", "Debezium", 5, "efficiency"),
 )
 
 
