@@ -189,9 +189,9 @@ def test_a_script_that_is_left_commits_nothing(schema: str, given: int) -> None:
             Script(connection, ["begin", "copy t from stdin (format binary)", "commit"]) as script,
         ):
             script.next(), script.next()
-            channel = script.channel([23])
+            encoder = script.encoder([23])
             for number in range(given):
-                channel.write_row((number,))
+                script.put(encoder.write_row((number,)))
             raise KeyboardInterrupt
         connection.execute("rollback")
         assert connection.execute("select count(*) from t").fetchone() == (0,)

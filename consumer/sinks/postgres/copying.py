@@ -71,15 +71,17 @@ def copy(script: Script, plan: Plan, rows: TableRows, numbers: Sequence[int], *,
 
 def _send(script: Script, plan: Plan, rows: TableRows, numbers: Sequence[int], listens: bool) -> None:
     try:
-        channel = script.channel(plan.wire)
-        write = channel.write_row
+        encoder, put = script.encoder(plan.wire), script.put
+        encode = encoder.write_row  # not by psycopg.Copy, for which each row is a call more
         for start in range(0, len(rows.rows), _LOT):
             if listens and script.interrupted:
                 script.abandon(_ENDED)
                 return
             for row in _lot(plan, rows, start, numbers):
-                write(row)
-        channel.finish(None)
+                if data := encode(row):
+                    put(data)
+        put(encoder.end())
+        script.end()
     except _UNENCODABLE as error:
         refused = _reason(plan, rows, error)
         refused.table = plan.table

@@ -9,12 +9,11 @@ from __future__ import annotations
 import select
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, suppress
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import psycopg
 from psycopg import sql
 from psycopg.abc import Buffer
-from psycopg.copy import Writer
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGresult
@@ -22,6 +21,16 @@ from psycopg.pq.abc import PGresult
 Answer = tuple[list[tuple[Any, ...]], str | None]
 Statement = sql.Composable | str
 _PIECE = 1 << 20  # bytes that libpq is given before it must have sent them: it keeps no more, whatever the batch
+
+
+class Encoder(Protocol):
+    """psycopg's, of rows for a binary COPY. It gives bytes back now and then, and the rest at the end."""
+
+    def write_row(self, row: Sequence[Any], /) -> Buffer:
+        """One row. Raises whatever its types' dumpers do."""
+
+    def end(self) -> Buffer:
+        """No more rows come."""
 
 
 def run(connection: psycopg.Connection[Any], *statements: Statement) -> list[Answer]:
@@ -92,11 +101,11 @@ class Script:
                 self._flush()
                 self._unflushed = 0
 
-    def channel(self, types: Sequence[int]) -> psycopg.Copy:
-        """Encodes rows of these types for the COPY that wants them; its `finish` is `end`."""
-        channel = psycopg.Copy(self._connection.cursor(), binary=True, writer=_Rows(self))
+    def encoder(self, types: Sequence[int]) -> Encoder:
+        """What encodes rows of these types; what it gives back is to be `put`."""
+        channel = psycopg.Copy(self._connection.cursor(), binary=True)
         channel.set_types(types)
-        return channel
+        return channel.formatter
 
     def end(self) -> None:
         """These were all the rows."""
@@ -128,19 +137,6 @@ class Script:
             # What the server says is taken in meanwhile: it may wait for that before it takes in more.
             if any(event & ~select.POLLOUT for _, event in either.poll()):
                 self._pgconn.consume_input()
-
-
-class _Rows(Writer):
-    """What psycopg makes of rows, into a script."""
-
-    def __init__(self, script: Script) -> None:
-        self._script = script
-
-    def write(self, data: Buffer) -> None:
-        self._script.put(data)
-
-    def finish(self, exc: BaseException | None = None) -> None:
-        self._script.end()
 
 
 def _joined(connection: psycopg.Connection[Any], statements: Iterable[Statement]) -> bytes:
