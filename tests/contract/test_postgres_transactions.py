@@ -130,7 +130,7 @@ def test_a_batch_is_a_single_query(sink: Factory, schema: str) -> None:
     assert query.count("copy") == 2
 
 
-@pytest.mark.parametrize("change", ["alter table t alter id type text", "alter table t drop body"])
+@pytest.mark.parametrize("change", ["alter table t alter id type bigint", "alter table t drop body"])
 def test_a_table_that_changed_is_seen_before_rows_are_sent(sink: Factory, schema: str, change: str) -> None:
     """In a single query as in steps: what is described no longer holds, so the table is described anew."""
     with psycopg.connect(schema, autocommit=True) as connection:
@@ -140,8 +140,7 @@ def test_a_table_that_changed_is_seen_before_rows_are_sent(sink: Factory, schema
         one.describe("t")
         one.transact({P: fence}, [TableRows("t", ("id",), [(1,)], range(1))], {P: 1}, lambda: None)
         connection.execute(change.encode())
-        one.describe("t")
-        second = TableRows("t", ("id",), [("2" if "text" in change else 2,)], range(1))
+        second = TableRows("t", ("id",), [(2,)], range(1))
         one.transact({P: Fence(fence.epoch, 1)}, [second], {P: 2}, lambda: None)
         assert connection.execute("select id::text from t order by 1").fetchall() == [("1",), ("2",)]
 
@@ -161,22 +160,6 @@ def test_a_constraint_that_refuses_at_commit_is_checked_before_from_then_on(sink
         assert [failure.ordinal for failure in one.isolate(rows).failures] == [1]
         one.commit({P: 3})
         assert connection.execute("select id from t order by 1").fetchall() == [(1,), (2,)]
-
-
-def test_rules_that_answer_more_than_asked_are_no_obstacle(sink: Factory, schema: str) -> None:
-    """A rule of the table may add results to a statement: the answers are then not counted."""
-    with psycopg.connect(schema, autocommit=True) as connection:
-        connection.execute(
-            "create table t (id int primary key);"
-            "create rule one as on insert to t do also select 1; create rule two as on insert to t do also select 2"
-        )
-        one = sink("a")
-        fence = fences(one.claim({P: START}))[P]
-        one.describe("t")
-        for number in range(2):
-            rows = [TableRows("t", ("id",), [(number,)], range(1))]
-            one.transact({P: Fence(fence.epoch, number)}, rows, {P: number + 1}, lambda: None)
-        assert connection.execute("select id from t order by 1").fetchall() == [(0,), (1,)]
 
 
 @pytest.mark.parametrize("given", [0, 1, 100_000])

@@ -120,13 +120,6 @@ DEFECTS = (
         f"{_TRANSACTIONS}::test_what_fails_unheard_in_a_script_is_raised_at_its_end",
     ),
     Defect(
-        "PostgreSQL: a single query counts the answers of statements that rules add to",
-        f"{_POSTGRES}/tables.py",
-        "        if not all(relation and not relation.rules for relation in known):\n",
-        "        if not all(known):\n",
-        f"{_TRANSACTIONS}::test_rules_that_answer_more_than_asked_are_no_obstacle",
-    ),
-    Defect(
         "PostgreSQL: a single query writes into a table that is no longer as it was described",
         f"{_POSTGRES}/__init__.py",
         "        if not self._as_described(answers[-2]):\n            raise _InTheWayError\n",

@@ -123,11 +123,9 @@ class Tables:
             self.apply(connection, rows)
 
     def foresees(self, connection: Connection, rows: Sequence[TableRows]) -> bool:
-        """Whether there is something to write, and by statements that are known before anything is asked, with an
-        answer for each."""
+        """Whether there is something to write, and by statements that are known before anything is asked."""
         present = self._in_order(rows)
-        known = [self._relations.get(table_rows.table) for table_rows in present]
-        if not all(relation and not relation.rules for relation in known):
+        if not all(table_rows.table in self._relations for table_rows in present):
             return False
         try:
             return bool(present) and not any(self._plan(connection, table_rows).rounds for table_rows in present)
