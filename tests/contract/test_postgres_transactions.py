@@ -33,6 +33,14 @@ create function on_to_u() returns trigger language plpgsql as $$ begin
 insert into u values (new.id); return null; end $$;
 create trigger on_to_u after insert on t for each row execute function on_to_u();
 create constraint trigger late after insert on u deferrable initially deferred for each row execute function late()"""
+_SLOW_SECONDS = 0.5
+# Of another table, so that it is not known to be deferred, and not checked before.
+_SLOW = f"""create function slow() returns trigger language plpgsql as $$ begin
+perform pg_sleep({_SLOW_SECONDS}); return null; end $$;
+create function on_to_u() returns trigger language plpgsql as $$ begin
+insert into u values (new.id); return null; end $$;
+create trigger on_to_u after insert on t for each row execute function on_to_u();
+create {{}} slow after insert on u {{}} for each row execute function slow()"""
 Factory = Callable[[str], PostgresSink]
 
 
@@ -128,6 +136,21 @@ def test_a_batch_is_a_single_query(sink: Factory, schema: str) -> None:
         "commit",
     ]
     assert query.count("copy") == 2
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_of_a_single_query_the_commit_alone_is_told(sink: Factory, schema: str, late: bool) -> None:
+    """What the rows took is no part of it, and what is checked only at the end is."""
+    with psycopg.connect(schema, autocommit=True) as connection:
+        connection.execute("create table u (id int); create table t (id int)")
+        connection.execute(
+            _SLOW.format("constraint trigger" if late else "trigger", "deferrable initially deferred" if late else "")
+        )
+        one = sink("a")
+        mine = fences(one.claim({P: START}))
+        one.describe("t")
+        seconds = one.transact(mine, [TableRows("t", ("id",), [(1,)], range(1))], {P: 1}, lambda: None)
+    assert (seconds >= _SLOW_SECONDS) is late
 
 
 @pytest.mark.parametrize("change", ["alter table t alter id type bigint", "alter table t drop body"])

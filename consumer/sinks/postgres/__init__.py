@@ -147,7 +147,7 @@ class PostgresSink:
             self._tables.prepare(connection)
             if self._tables.foresees(connection, rows):
                 try:
-                    return self._run(connection, fences, rows, next_offsets, sent)
+                    return self._by_script(connection, fences, rows, next_offsets, sent)
                 except FencedError:
                     self.rollback()
                     raise
@@ -239,7 +239,7 @@ class PostgresSink:
             raise FencedError(fenced)
         return self._as_described(answers[-2])
 
-    def _run(
+    def _by_script(
         self,
         connection: Connection,
         fences: Mapping[TopicPartition, Fence],

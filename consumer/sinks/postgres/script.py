@@ -94,8 +94,7 @@ class Script:
         view = memoryview(data)
         for start in range(0, len(view), _PIECE):
             piece = view[start : start + _PIECE]
-            while not self._pgconn.put_copy_data(piece):
-                self._flush()
+            self._give(self._pgconn.put_copy_data, piece)
             self._unflushed += len(piece)
             if self._unflushed >= _PIECE:
                 self._flush()
@@ -109,17 +108,24 @@ class Script:
 
     def end(self) -> None:
         """These were all the rows."""
-        self._pgconn.put_copy_end()
+        self._give(self._pgconn.put_copy_end, None)
         self._sent()
 
     def abandon(self, why: str) -> None:
         """The rows are not to count, and what comes after them is not to be run."""
-        self._pgconn.put_copy_end(why.encode())
+        self._give(self._pgconn.put_copy_end, why.encode())
 
     @property
     def interrupted(self) -> bool:
         """Whether the server says something, which it does in a COPY only if it has to."""
         return bool(self._poll.poll(0))
+
+    def _give(self, put: Callable[[Any], int], what: Buffer | None) -> None:
+        """libpq answers 0 where it has no room, which it gets once all is sent, unless memory is used up."""
+        if not put(what):
+            self._flush()
+            if not put(what):
+                raise psycopg.OperationalError("libpq takes no more rows: there is no memory for them")
 
     def _result(self) -> PGresult | None:
         self._flush()
