@@ -273,8 +273,16 @@ class Group:
 
     def sessions(self, member: Member) -> int:
         """How many sessions it has with the database."""
-        pattern = f"microbatch:%-{member.process.pid}-%"
-        return len(self._rows("select pid from pg_stat_activity where application_name like %s", pattern))
+        return len(self._sessions_of(member))
+
+    def blocked(self, member: Member) -> bool:
+        """Whether a session of it waits for somebody's lock."""
+        return "Lock" in self._sessions_of(member)
+
+    def _sessions_of(self, member: Member) -> list[str | None]:
+        """For what each of its sessions waits, a wait_event_type of pg_stat_activity."""
+        query = "select wait_event_type from pg_stat_activity where application_name like %s"
+        return [waits_for for (waits_for,) in self._rows(query, f"microbatch:%-{member.process.pid}-%")]
 
     def _exists(self, table: str) -> bool:
         return bool(self._rows("select to_regclass(%s) is not null", table)[0][0])

@@ -51,7 +51,8 @@ class Orders:
     def reach(self, point: str) -> None:
         """This point is reached: obey, if that is the order."""
         if number := self._taken(point):
-            os.kill(os.getpid(), number)
+            # Sent to the process, another thread may take it, and this one goes on meanwhile.
+            signal.pthread_kill(threading.get_ident(), number)
 
     def pass_by(self, point: str, seconds: float) -> None:
         """This point is somewhere in the next `seconds`."""

@@ -57,6 +57,7 @@ def test_a_second_sigterm_leaves_at_once(services: Services) -> None:
         with psycopg.connect(services.dsn) as connection:
             connection.execute(f"lock table {group.name} in access exclusive mode")
             impatient = group.members[0]
+            until(lambda: group.blocked(impatient), "a write of it is blocked")
             impatient.send(signal.SIGTERM)
             until(lambda: "draining" in impatient.log(None), "it drains")
             assert not impatient.dead()
