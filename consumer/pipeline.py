@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from consumer.ahead import Ahead
 from consumer.assignment import Assignment, Phase, gap, hint
@@ -48,6 +48,7 @@ _LIMIT_HINT = (
     "dead_letter.max_consecutive or dead_letter.max_ratio."
 )
 
+_Result = TypeVar("_Result")
 Claimed = dict[TopicPartition, tuple[Claim, LogState]]
 
 
@@ -285,14 +286,27 @@ class Pipeline:
         if self._job:
             return
         if claims and now >= self._claim_backoff.until and (due := self._assignment.to_claim(now)):
-            self._job = _Job(self._pool.submit(self._claim, frozenset(due)), now, claimed=due)
+            self._job = _Job(self._begun(self._claim, frozenset(due)), now, claimed=due)
         elif self._publish_at is not None and now >= self._publish_at:
             self._publish_at = None
-            self._job = _Job(self._pool.submit(self._writer.publish, self._assignment.partitions(Phase.FLOWING)), now)
+            self._job = _Job(self._begun(self._writer.publish, self._assignment.partitions(Phase.FLOWING)), now)
         elif now < self._write_backoff.until or self._holds:
             return
         elif batch := self._next(now):
-            self._job = _Job(self._pool.submit(self._writer.write, batch), now, batch)
+            self._job = _Job(self._begun(self._writer.write, batch), now, batch)
+
+    def _begun(self, job: Callable[..., _Result], *arguments: Any) -> Future[_Result]:
+        """Have the writer's thread do this. It has begun then: else it may wait for a core, or for the interpreter, as
+        long as this thread and the one that maps have something to do (2 to 5 ms, of every second batch)."""
+        begun = threading.Event()
+
+        def begin() -> _Result:
+            begun.set()
+            return job(*arguments)
+
+        future = self._pool.submit(begin)
+        begun.wait(_SHORT_POLL_SECONDS)
+        return future
 
     def _map_ahead(self, now: float) -> None:
         """Have the next batch mapped while one is written, which must be mapped: records are, in their order."""
