@@ -49,7 +49,8 @@ def opened(sink: Sink) -> Sink:
 
 
 def write(sink: Sink, *groups: TableRows) -> None:
-    """A transaction of its own."""
+    """A transaction of its own, as the writer makes it."""
+    sink.prepare(groups)
     claimed = fences(sink.claim({P: START}))
     sink.transact(claimed, groups, {P: claimed[P].next_offset + 1}, lambda: None)
 

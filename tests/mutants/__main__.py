@@ -18,7 +18,11 @@ _TOGETHER = 2
 
 
 def main(names: list[str]) -> int:
-    """Exit code 1 where a defect is not caught, or a test fails without any. `names`: only these defects."""
+    """Exit code 1 where a defect is not caught, or a test fails without any. `names`: only these defects; 2 if there is
+    none of a name."""
+    if unknown := set(names) - {defect.name for defect in DEFECTS}:
+        print(f"no such defect: {', '.join(sorted(unknown))}")  # noqa: T201
+        return 2
     chosen = [defect for defect in DEFECTS if not names or defect.name in names]
     server = Postgres()
     server.start()

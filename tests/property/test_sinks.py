@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from consumer.errors import FencedError, TopicPartition, UnavailableError
 from consumer.sinks import Fence, Position, Sink
+from consumer.sinks.transaction import in_steps
 from consumer.table import Mode, TableRows, Target
 from tests.databases import Database, Memory, PostgresDatabase, Sqlite
 
@@ -39,13 +41,14 @@ def cut(items: Sequence[Any], places: Sequence[int]) -> Iterator[Sequence[Any]]:
     return (items[low:high] for low, high in pairwise(edges) if low < high)
 
 
-def write(sink: Sink, batches: Iterator[list[TableRows]]) -> None:
-    """A transaction for each, the fence kept as the writer keeps it."""
+def write(sink: Sink, batches: Iterator[list[TableRows]], *, at_once: bool) -> None:
+    """A transaction for each, the fence kept as the writer keeps it; with everything known before, or in steps."""
     claim = sink.claim({P: START})[P]
     for offset, rows in enumerate(batches, claim.position.next_offset):
-        sink.begin({P: Fence(claim.epoch, offset)})
-        sink.apply(rows)
-        sink.commit({P: offset + 1})
+        sink.prepare(rows)
+        (sink.transact if at_once else partial(in_steps, sink))(
+            {P: Fence(claim.epoch, offset)}, rows, {P: offset + 1}, lambda: None
+        )
 
 
 def checking(database: Database, share: int = 1) -> settings:
@@ -86,11 +89,11 @@ def test_the_last_of_a_key_wins_however_batches_are_cut(database: Database, vers
     """Upserts and deletes end in the table that they make one by one."""
 
     @checking(database)
-    @given(OPERATIONS, PLACES)
-    def hold(operations: list[Operation], places: list[int]) -> None:
+    @given(OPERATIONS, PLACES, st.booleans())
+    def hold(operations: list[Operation], places: list[int], at_once: bool) -> None:
         database.clear()
         sink = database.sink((Target("item", Mode.UPSERT, version=version),), "a")
-        write(sink, (batch_of(piece) for piece in cut(operations, places)))
+        write(sink, (batch_of(piece) for piece in cut(operations, places)), at_once=at_once)
         sink.close()
         found = {row["id"]: (row["name"], row["version"]) for row in database.rows("item")}
         assert found == folded(operations, version is not None)
@@ -110,13 +113,14 @@ def test_increments_sum_up_however_batches_are_cut(database: Database) -> None:
     """Each number lands once in the row of its key; what is not added up is the last."""
 
     @checking(database)
-    @given(INCREMENTS, PLACES)
-    def hold(rows: Rows, places: list[int]) -> None:
+    @given(INCREMENTS, PLACES, st.booleans())
+    def hold(rows: Rows, places: list[int], at_once: bool) -> None:
         database.clear()
         target = Target("pair", Mode.INCREMENT, key=("a", "b"), add=("total", "rate"))
         sink, columns = database.sink((target,), "a"), ("a", "b", "total", "rate", "note")
         pieces = cut(rows, places)
-        write(sink, ([TableRows("pair", columns, list(piece), list(range(len(piece))))] for piece in pieces))
+        batches = ([TableRows("pair", columns, list(piece), list(range(len(piece))))] for piece in pieces)
+        write(sink, batches, at_once=at_once)
         sink.close()
         expected: dict[tuple[int, str], tuple[Any, ...]] = {}
         for a, b, total, rate, note in rows:

@@ -30,7 +30,7 @@ from consumer.sinks.postgres.copying import EndedEarlyError
 from consumer.sinks.postgres.script import Answer, Script, Statement, run
 from consumer.sinks.postgres.session import Session
 from consumer.sinks.postgres.sqlstate import Rules
-from consumer.sinks.postgres.tables import Tables
+from consumer.sinks.postgres.tables import InTheWayError, Tables
 from consumer.sinks.postgres.translation import Translation
 from consumer.sinks.transaction import in_steps
 from consumer.table import Table, TableRows, Target
@@ -47,10 +47,6 @@ _ATTEMPTS = 3
 # A process that is stopped in the middle of a transaction keeps its locks no longer than this, if it is not in COPY.
 _BEGIN = ("begin isolation level read committed", "set local idle_in_transaction_session_timeout = '60s'")
 _NOW = "select extract(epoch from clock_timestamp())"
-
-
-class _InTheWayError(Exception):
-    """A script does not open as it should: in steps it is seen why, and what is to be done."""
 
 
 class PostgresSink:
@@ -151,7 +147,7 @@ class PostgresSink:
                 except FencedError:
                     self.rollback()
                     raise
-                except (EndedEarlyError, _InTheWayError):
+                except (EndedEarlyError, InTheWayError):
                     self.rollback()
         return in_steps(self, fences, rows, next_offsets, sent)
 
@@ -247,7 +243,7 @@ class PostgresSink:
         next_offsets: Mapping[TopicPartition, int],
         sent: Callable[[], None],
     ) -> float:
-        """The whole transaction as one script. Raises _InTheWayError, EndedEarlyError: nothing is written."""
+        """The whole transaction as one script. Raises InTheWayError, EndedEarlyError: nothing is written."""
         self._fences = fences
         self._require_forward(next_offsets)
         opening: list[Statement] = [*_BEGIN, self._lock(fences), *self._tables.begin(), _NOW]
@@ -277,12 +273,12 @@ class PostgresSink:
             answers = [script.next() for _ in opening]
         except psycopg.Error as error:
             if self._translation.may_go_on(error, connection.closed):
-                raise _InTheWayError from None
+                raise InTheWayError from None
             raise
         if fenced := self._fenced(answers[len(_BEGIN)], fences):
             raise FencedError(fenced)
         if not self._as_described(answers[-2]):
-            raise _InTheWayError
+            raise InTheWayError
         return float(answers[-1][0][0][0] or 0)
 
     def _lock(self, fences: Mapping[TopicPartition, Fence]) -> Statement:

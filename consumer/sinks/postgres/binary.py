@@ -46,13 +46,13 @@ _TEXTS = {Kind.TEXT, Kind.ENUM}
 
 
 def encoded(plan: Plan, vectors: Sequence[Vector], numbers: Sequence[int]) -> memoryview | None:
-    """All that `plan.copy` takes; `numbers` of the rows, where it is into a stage.
+    """All that `plan.copy` takes; `numbers` of the rows, where they are numbered.
 
     None where a column does not take what its vector holds as it is: the rows show what can be done about that.
     """
     if not all(map(_takes, plan.columns, vectors)):
         return None
-    if plan.stage:
+    if plan.numbered:
         deletes = np.full(len(numbers), plan.deletes, np.uint8)
         row = np.fromiter(numbers, np.int64, len(numbers))
         vectors = (Numbers(Kind.INTEGER, row), Numbers(Kind.BOOLEAN, deletes), *vectors)

@@ -38,7 +38,12 @@ class Encoded:
 
     def fits(self, plan: Plan, numbers: Sequence[int]) -> bool:
         """Whether it is what would be sent by this plan, under these numbers."""
-        return self.plan is plan and (not plan.stage or self.numbers == numbers)
+        return self.plan is plan and (not plan.numbered or self.numbers == numbers)
+
+
+def chosen(plan: Plan, rows: TableRows) -> Plan:
+    """The plan that the rows are prepared for, of this one and its `each`."""
+    return plan.each if plan.each and isinstance(rows.prepared, Encoded) and rows.prepared.plan is plan.each else plan
 
 
 def prepare(plan: Plan, rows: TableRows, numbers: Sequence[int]) -> None:
@@ -48,7 +53,7 @@ def prepare(plan: Plan, rows: TableRows, numbers: Sequence[int]) -> None:
 
 
 def copy(script: Script, plan: Plan, rows: TableRows, numbers: Sequence[int], *, listens: bool = False) -> None:
-    """Give the rows to the COPY that is the script's next statement, under these numbers where it is into a stage.
+    """Give the rows to the COPY that is the script's next statement, under these numbers where they are numbered.
 
     `listens`: send no more of them once the server says something, which most often is that it refused one. Raises
     EndedEarlyError, RejectedError, FatalError, psycopg.Error.
@@ -150,7 +155,7 @@ def _unencodable(error: BaseException) -> RejectedError:
 
 def _lot(plan: Plan, rows: TableRows, start: int, all_numbers: Sequence[int]) -> Iterable[tuple[Any, ...]]:
     lot = rows.rows[start : start + _LOT]
-    if not plan.stage:
+    if not plan.numbered:
         return plan.shape.fit(lot)
     numbers = all_numbers[start : start + _LOT]
     deletes = [True] * len(lot) if plan.deletes else (rows.deletes or [])[start : start + _LOT]

@@ -57,6 +57,10 @@ class Merge:
         """The last row of each key, over the one that is there unless that has a newer version."""
         return [self._upsert(_ALL)]
 
+    def upsert_each(self) -> list[sql.Composed]:
+        """The same of rows that all have different keys. Raises 21000 if two have the same."""
+        return [self._upsert(_ALL, self._format("last as (select * from staged)"))]
+
     def mixed(self) -> list[sql.Composed]:
         """Every key that was deleted goes, also where a row follows: nothing of the old row may be left in that one.
 
@@ -146,10 +150,10 @@ on conflict ({key}) do update set {from_excluded}"""
             return sql.SQL("true")
         return sql.SQL("(t.{0} is null or {1}.{0} >= t.{0})").format(self._version, sql.Identifier(new))
 
-    def _upsert(self, which: sql.Composable) -> sql.Composed:
+    def _upsert(self, which: sql.Composable, last: sql.Composable | None = None) -> sql.Composed:
         return self._format(
             "{last} insert into {t} as t ({names}) select {names} from last where {which} order by {key} {action}",
-            last=self._last(),
+            last=last or self._last(),
             which=which,
             action=self._on_conflict(),
         )

@@ -46,7 +46,7 @@ class Part:
 
     @property
     def _which(self) -> str:
-        return f'"#row" >= {self.numbers.start}'
+        return f'"#row" >= {self.numbers.start}' if self.plan.numbered else "true"
 
     @property
     def _merges(self) -> list[str]:

@@ -25,11 +25,12 @@ RECORD = "#record"
 class Plan:
     """How rows of one table with these columns are written.
 
-    `copy` takes them, each with its type in `wire`. Without a stage that is all. With one, `create` makes it, rows are
-    preceded by their number and whether they delete, and `lock`, a query, and `merges` are run on some of them, by
-    number; where `rounds` is given, for one round after the other. `alone`, if there is one, writes a row in the
-    variable RECORD without a stage. `needed`: key and version, which are never null. `deletes`: all rows do, whatever
-    they say.
+    `copy` takes them, each with its type in `wire`. Without a stage that is all. With one, `create` makes it, and
+    `lock`, a query, and `merges` are run on some of the rows there; where `rounds` is given, for one round after the
+    other. If they are `numbered`, rows are preceded by their number and whether they delete, and chosen by number.
+    `alone`, if there is one, writes a row in the variable RECORD without a stage. `needed`: key and version, which are
+    never null. `deletes`: all rows do, whatever they say. `each`: how to write rows that have different keys, `keyed`
+    by these columns' places, in less time: it must be alone in its stage.
     """
 
     table: str
@@ -45,6 +46,9 @@ class Plan:
     merges: tuple[str, ...] = ()
     deletes: bool = False
     rounds: str = ""
+    numbered: bool = False
+    keyed: tuple[int, ...] = ()
+    each: Plan | None = None
 
     def count(self, which: str) -> str:
         """The query that says how many rounds there are. `which`: the staged rows that count, as a condition."""
@@ -157,7 +161,7 @@ def _staged(
         Mode.DELETE: build.delete,
     }[target.mode]()
     deletes = deletes or target.mode is Mode.DELETE
-    return Plan(
+    found = Plan(
         target.table,
         columns,
         Shape(columns, known),
@@ -171,6 +175,24 @@ def _staged(
         tuple(merge.as_string() for merge in merges),
         target.mode is Mode.DELETE,
         build.rounds().as_string() if deletes and version and target.mode is not Mode.DELETE else "",
+        True,
+        tuple(names.index(name) for name in key),
+    )
+    return replace(found, each=_each(relation, found, build)) if target.mode is Mode.UPSERT and not deletes else found
+
+
+def _each(relation: Relation, plan: Plan, build: Merge) -> Plan:
+    names = [column.name for column in plan.columns]
+    create, name = _stage(relation, names, relation.stages, numbered=False)
+    stage = _qualified(name)
+    return replace(
+        plan,
+        wire=plan.wire[len(_HEAD) :],
+        copy=_copy(stage, map(sql.Identifier, names)),
+        create=create,
+        stage=stage.as_string(),
+        merges=tuple(merge.as_string() for merge in build.upsert_each()),
+        numbered=False,
     )
 
 
@@ -202,7 +224,12 @@ def trial(relation: Relation, plan: Plan) -> Trial:
     raw, index = _qualified(name), _qualified(f"{name}_row")
     wire = [_JSON if column.kind is Kind.JSON else relation.wire[column.name] for column in plan.columns]
     taking = replace(
-        plan, create=create, stage=raw.as_string(), wire=(*_HEAD, *wire), copy=_copy(raw, [ROW, DELETE, *fields])
+        plan,
+        create=create,
+        stage=raw.as_string(),
+        wire=(*_HEAD, *wire),
+        copy=_copy(raw, [ROW, DELETE, *fields]),
+        numbered=True,
     )
     probes = [
         Probe(column.name, value.as_string(), column.type_name, relation.stages[column.name], _cuts(column))
@@ -236,17 +263,23 @@ def _cuts(column: Column) -> bool:
 
 
 def _stage(
-    relation: Relation, names: Sequence[str], types: Mapping[str, str], *, indexed: bool = False
+    relation: Relation,
+    names: Sequence[str],
+    types: Mapping[str, str],
+    *,
+    numbered: bool = True,
+    indexed: bool = False,
 ) -> tuple[str, str]:
     """How to make a table for rows on their way, and its name; one that is to be `indexed` is another."""
     # Behind pgbouncer a session is shared: a stage found there is used only if it is the same in every column.
     columns = [(name, types[name]) for name in names]
-    shape = repr((relation.name, sorted(relation.fingerprints), columns, indexed))
+    shape = repr((relation.name, sorted(relation.fingerprints), columns, numbered, indexed))
     name = f"microbatch_stage_{hashlib.sha256(shape.encode()).hexdigest()[:16]}"
     # Kept for the session: a table made in every transaction bloats the catalogue, and takes longer.
     typed = [sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(type_name)) for column, type_name in columns]
-    statement = sql.SQL("create temp table if not exists {} ({} int8, {} boolean, {}) on commit delete rows")
-    return statement.format(sql.Identifier(name), ROW, DELETE, listed(typed)).as_string(), name
+    head = [sql.SQL("{} int8").format(ROW), sql.SQL("{} boolean").format(DELETE)] if numbered else []
+    statement = sql.SQL("create temp table if not exists {} ({}) on commit delete rows")
+    return statement.format(sql.Identifier(name), listed([*head, *typed])).as_string(), name
 
 
 def _qualified(name: str) -> sql.Identifier:

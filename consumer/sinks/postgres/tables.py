@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -18,7 +19,8 @@ from consumer.sinks import Isolated
 from consumer.sinks.postgres import catalogue
 from consumer.sinks.postgres.block import block, refusals
 from consumer.sinks.postgres.catalogue import Relation
-from consumer.sinks.postgres.copying import EndedEarlyError, copy, prepare, unfit
+from consumer.sinks.postgres.copying import EndedEarlyError, chosen, copy, prepare, unfit
+from consumer.sinks.postgres.distinct import distinct
 from consumer.sinks.postgres.isolate import Refusals, Tries, isolate
 from consumer.sinks.postgres.part import Part
 from consumer.sinks.postgres.plan import Plan, Trial, plan, trial
@@ -31,7 +33,12 @@ from consumer.table import Column, Table, TableRows, Target
 Connection = psycopg.Connection[Any]
 _Kind = tuple[str, tuple[str, ...], tuple[Column | None, ...], bool]
 _TRIPS = 10  # so many in the time of a try are few
+_SAME_KEY = "21000"
 _IMMEDIATE = "set constraints all immediate"
+
+
+class InTheWayError(Exception):
+    """A script does not go as it should: in steps it is seen why, and what is to be done."""
 
 
 class Tables:
@@ -106,8 +113,9 @@ class Tables:
         first = 0
         for table_rows in self._in_order(rows):
             if plan := self._plans.get(_kind_of(table_rows)):
+                plan = plan.each if plan.each and distinct(table_rows, plan.keyed) else plan
                 prepare(plan, table_rows, range(first, first + len(table_rows.rows)))
-                first += len(table_rows.rows) if plan.stage else 0
+                first += len(table_rows.rows) if plan.numbered else 0
 
     def apply(self, connection: Connection, rows: Sequence[TableRows]) -> None:
         """See Sink.apply."""
@@ -134,7 +142,12 @@ class Tables:
 
     def parts(self, connection: Connection, rows: Sequence[TableRows]) -> list[Part]:
         """The rows as a script writes them, in order; after `begin`."""
-        return [self._part(connection, table_rows) for table_rows in self._in_order(rows)]
+        found = []
+        for table_rows in self._in_order(rows):
+            plan = self._plan(connection, table_rows)
+            quick = chosen(plan, table_rows)
+            found.append(self._part(plan if quick.create in self._stages else quick, table_rows))
+        return found
 
     def statements(self, parts: Sequence[Part]) -> list[str]:
         """What such a script needs; `send` hears the answers."""
@@ -142,7 +155,7 @@ class Tables:
         return [*chain.from_iterable(part.statements for part in parts), *late]
 
     def send(self, connection: Connection, script: Script, parts: Sequence[Part]) -> None:
-        """Give the rows to the script. Raises EndedEarlyError, and what `apply` does."""
+        """Give the rows to the script. Raises EndedEarlyError, InTheWayError, and what `apply` does."""
         for part in parts:
             self._send(connection, script, part)
         if self._checks_late():
@@ -223,7 +236,7 @@ class Tables:
         return {records[number]: error for number, error in refusals(answer, staged).items()}
 
     def _write(self, connection: Connection, rows: TableRows) -> None:
-        part = self._part(connection, rows)
+        part = self._part(self._plan(connection, rows), rows)
         with Script(connection, part.statements) as script:
             self._send(connection, script, part)
         if part.rounds:
@@ -235,10 +248,11 @@ class Tables:
         with self._instructed(connection, part):
             part.send(script, listens=self._listens)
 
-    def _part(self, connection: Connection, rows: TableRows) -> Part:
-        plan, first = self._plan(connection, rows), self._staged
+    def _part(self, plan: Plan, rows: TableRows) -> Part:
+        first = self._staged
         if plan.stage:
             self._stages.add(plan.create)
+        if plan.numbered:
             self._staged += len(rows.rows)
         creates = bool(plan.stage) and plan.create not in self._made
         return Part(plan, rows, range(first, first + len(rows.rows)), creates)
@@ -318,11 +332,19 @@ class Tables:
             error.table = error.table or (part.plan.table if part else None)
             raise
         except psycopg.Error as error:
+            if part and part.plan.stage and not part.plan.numbered and error.sqlstate == _SAME_KEY:
+                self._forget_each(part)
+                raise InTheWayError from None
             number = line(error)
             if part and number and number <= len(part.rows.rows):
                 self._suspect = part.rows.ordinals[number - 1]
             table, columns = (part.plan.table, [c.name for c in part.plan.columns]) if part else (None, [])
             raise self._translation.translate(error, connection.closed, table, columns) from None
+
+    def _forget_each(self, part: Part) -> None:
+        """Keys that differ here are the same to the server, and may be again."""
+        kind = _kind_of(part.rows)
+        self._plans[kind] = replace(self._plans[kind], each=None)
 
     def _require_same_type(self, refusal: RejectedError) -> None:
         """Rows are made for the columns as they were described; where those have changed, no row is at fault."""
