@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tests.benchmarks import daemon, report
+from tests.benchmarks import daemon, orders, report
 from tests.benchmarks.command import parser, starting, wide
 from tests.benchmarks.lab import Lab
 from tests.benchmarks.measuring import Measured
@@ -20,11 +20,6 @@ DATABASES = {"fast": "0", "slow": "0.05", "jittery": "random() * 0.1"}
 SIZES: dict[str, dict[str, int]] = {
     f"{size:,}": {"max_records": size, "ready_records": size} for size in (500, 2000, 5000, 20_000)
 }
-_DELAY = """
-create or replace function delay() returns trigger language plpgsql as $$
-begin perform pg_sleep({seconds}); return null; end $$;
-create or replace trigger delayed after insert on orders for each statement execute function delay()
-"""
 RATIOS = tuple(
     Ratio(f"{kind}: as it fits / {size}", f"{kind}, as it fits", f"{kind}, {size}", GOAL)
     for kind in DATABASES
@@ -34,7 +29,7 @@ RATIOS = tuple(
 
 def slowed(lab: Lab, kind: str, batch: dict[str, int]) -> Measured:
     """Into a database of this kind, in such batches."""
-    return daemon.into_postgres(lab, "avro", batch=batch, more=_DELAY.format(seconds=DATABASES[kind]))
+    return daemon.into_postgres(lab, "avro", batch=batch, more=orders.DELAYED.format(seconds=DATABASES[kind]))
 
 
 def main() -> None:

@@ -62,6 +62,12 @@ TABLE = f"create table orders ({', '.join(f'{name} {kind}' for name, kind in COL
 PADDED_TABLE = TABLE.replace("(", "(note text, ", 1)
 CHECKED = "alter table orders add constraint orders_quantity_check check (quantity > 0)"  # refuses what is spoilt
 KEYED = "alter table orders add primary key (order_id)"
+# Each COPY takes so many seconds longer.
+DELAYED = """
+create or replace function delay() returns trigger language plpgsql as $$
+begin perform pg_sleep({seconds}); return null; end $$;
+create or replace trigger delayed after insert on orders for each statement execute function delay()
+"""
 # So many orders as they may have been once: what an upsert finds.
 FILL = """
 insert into orders (order_id, customer_id, quantity, amount, sku, status, country, placed_at)
