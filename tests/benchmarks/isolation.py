@@ -113,6 +113,7 @@ class Bench:
         self._admin.execute("delete from orders where order_id > 1")
         self._admin.execute("vacuum orders")
         fences, ends = {P: Fence(self._epoch, self._offset)}, {P: self._offset + BATCH}
+        self._sink.prepare([rows])
         began = time.perf_counter()
         refused = write(self._sink, fences, rows, ends)
         seconds = time.perf_counter() - began
