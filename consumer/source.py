@@ -31,8 +31,8 @@ DEFAULTS = {
     # The default of 1 s stops fetching a partition whose queue is full for that long: 113 k records/s against 951 k.
     "fetch.queue.backoff.ms": 50,
     # Memory: records in hand keep the whole answer of the broker alive that they came in, 1 MiB for each partition by
-    # default. With these two, 16 partitions of 1 kB records take 144 MB instead of 230, at the same rate (measured; with
-    # 16 MiB 151 MB, with 8 MiB 138 MB and 0.93 of the rate).
+    # default. With these two, 16 partitions of 1 kB records take 144 MB instead of 230, at the same rate (measured;
+    # with 16 MiB 151 MB, with 8 MiB 138 MB and 0.93 of the rate).
     "queued.max.messages.kbytes": 12288,
     "fetch.message.max.bytes": 262144,
     # Without it a corrupt batch stalls its partition without a word (librdkafka #5581).

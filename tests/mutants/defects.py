@@ -558,6 +558,13 @@ DEFECTS = (
         "tests/unit/sinks/test_sqlstate.py::test_every_listed_state_becomes_its_instruction",
     ),
     Defect(
+        "PostgreSQL: who is named is at fault, whatever refused it",
+        f"{_POSTGRES}/translation.py",
+        'return told is not None and (bool(told["column"]) or error.diag.source_function in _CHECKING)',
+        "return told is not None",
+        "tests/contract/test_postgres_conviction.py",
+    ),
+    Defect(
         "PostgreSQL: two rows of one key stop the daemon where only the server holds their keys equal",
         f"{_POSTGRES}/tables.py",
         "not part.plan.numbered and error.sqlstate == _SAME_KEY:",

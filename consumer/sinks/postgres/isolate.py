@@ -22,16 +22,18 @@ class Tries:
     """What the sink can do with rows, in its transaction.
 
     `attempt` writes all of it or nothing, and says why not; afterwards `suspect` is the ordinal that the refusal spoke
-    of, if it did, which need not be at fault. `undo` takes back what it wrote. `unfit` tells, by ordinal, what is
-    refused before anything is sent. `search` writes all the records given (all ordinals of the rows) but those refused
-    alone, and may give up after more than so many refusals in a row; None: it cannot, as where some are unfit, and
-    nothing is written. `near`: the last try took so long that some round trips more do not matter.
+    of, if it did, which need not be at fault, and `convicted` the refusal, if that record is for certain. `undo` takes
+    back what it wrote. `unfit` tells, by ordinal, what is refused before anything is sent. `search` writes all the
+    records given (all ordinals of the rows) but those refused alone, and may give up after more than so many refusals
+    in a row; None: it cannot, as where some are unfit, and nothing is written. `near`: the last try took so long that
+    some round trips more do not matter.
     """
 
     attempt: Callable[[Sequence[TableRows]], RejectedError | None]
     unfit: Callable[[Sequence[TableRows]], Refusals]
     search: Callable[[Sequence[TableRows], Sequence[int], int | None], Refusals | None]
     suspect: Callable[[], int | None]
+    convicted: Callable[[], RejectedError | None]
     undo: Callable[[], None]
     near: Callable[[], bool]
 
@@ -52,8 +54,8 @@ def isolate(tries: Tries, rows: Sequence[TableRows], patience: int | None) -> Is
 
 
 def _follow(
-    tries: Tries, rows: Sequence[TableRows], records: list[int], found: Refusals
-) -> tuple[Sequence[TableRows], list[int]]:
+    tries: Tries, rows: Sequence[TableRows], records: Sequence[int], found: Refusals
+) -> tuple[Sequence[TableRows], Sequence[int]]:
     """Try the suspect: most often it is the only record at fault. Returns the rows and records that are left."""
     known = 0  # so many at the beginning are fine, but not written
     for hint, far in enumerate(_FAR):
@@ -61,7 +63,8 @@ def _follow(
         place = len(records) if suspect is None else bisect_left(records, suspect)
         if not known + far * len(records) <= place < len(records) or (hint > 0 and not tries.near()):
             break
-        if hint == 0 and len(rows) == 1 and (error := _refused(tries, rows, records[place])):
+        convicted = tries.convicted()
+        if hint == 0 and len(rows) == 1 and (error := convicted or _refused(tries, rows, records[place])):
             found[records[place]] = error
             rows = [_without(group, records[place]) for group in rows]
             records = [*records[:place], *records[place + 1 :]]
@@ -69,7 +72,7 @@ def _follow(
         else:
             if tries.attempt(_part(rows, records[:place])):
                 break
-            if error := tries.attempt(_part(rows, records[place : place + 1])):
+            if error := convicted or tries.attempt(_part(rows, records[place : place + 1])):
                 found[records[place]] = error
             records, known = records[place + 1 :], 0
         if not tries.attempt(_part(rows, records)):
@@ -92,7 +95,7 @@ def _search(tries: Tries, rows: Sequence[TableRows], records: Sequence[int], pat
     return None if len(records) <= _FEW else tries.search(_part(rows, records), records, patience)
 
 
-def _halve(tries: Tries, rows: Sequence[TableRows], records: list[int], patience: int | None) -> Refusals:
+def _halve(tries: Tries, rows: Sequence[TableRows], records: Sequence[int], patience: int | None) -> Refusals:
     """Search as the block does, with a round trip for each step."""
     found: Refusals = {}
     at, size, in_a_row = 0, max(1, len(records) // 2), 0
@@ -122,7 +125,9 @@ def _too_many(every: Sequence[int], found: Collection[int], patience: int | None
     return False
 
 
-def _records(rows: Sequence[TableRows]) -> list[int]:
+def _records(rows: Sequence[TableRows]) -> Sequence[int]:
+    if len(rows) == 1 and isinstance(rows[0].ordinals, range):
+        return rows[0].ordinals
     return sorted(set[int]().union(*(group.ordinals for group in rows)))
 
 

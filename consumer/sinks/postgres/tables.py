@@ -27,7 +27,7 @@ from consumer.sinks.postgres.plan import Plan, Trial, plan, trial
 from consumer.sinks.postgres.script import Script, run
 from consumer.sinks.postgres.sqlstate import Rules
 from consumer.sinks.postgres.staged import Staged
-from consumer.sinks.postgres.translation import Translation, line
+from consumer.sinks.postgres.translation import Translation, line, of_its_line
 from consumer.table import Column, Table, TableRows, Target
 
 Connection = psycopg.Connection[Any]
@@ -62,6 +62,7 @@ class Tables:
         self._stages: set[str] = set()  # statements that make the stages used since the last transaction began
         self._made: set[str] = set()  # those that were run as this one began
         self._suspect: int | None = None  # see isolate.Tries
+        self._convicted: RejectedError | None = None
         self._cause: RejectedError | None = None  # of the last refusal
         self._took = self._trip = 0.0  # seconds of the last try that was refused, and of one round trip
         self._listens = True  # while rows are sent; in vain where the server has other things to say, such as notices
@@ -165,7 +166,8 @@ class Tables:
     @contextmanager
     def refusals(self, undo: Callable[[], None]) -> Iterator[None]:
         """What is refused inside is undone, and kept in mind for `isolate`."""
-        self._suspect, began = None, time.perf_counter()
+        self._suspect = self._convicted = None
+        began = time.perf_counter()
         try:
             yield
         except RejectedError as error:
@@ -186,6 +188,7 @@ class Tables:
             partial(self._unfit, connection),
             partial(self._search, connection),
             lambda: self._suspect,
+            lambda: self._convicted,
             partial(self._undo, connection),
             lambda: self._took > _TRIPS * self._trip,
         )
@@ -339,7 +342,10 @@ class Tables:
             if part and number and number <= len(part.rows.rows):
                 self._suspect = part.rows.ordinals[number - 1]
             table, columns = (part.plan.table, [c.name for c in part.plan.columns]) if part else (None, [])
-            raise self._translation.translate(error, connection.closed, table, columns) from None
+            found = self._translation.translate(error, connection.closed, table, columns)
+            if isinstance(found, RejectedError) and of_its_line(error):
+                self._convicted = found
+            raise found from None
 
     def _forget_each(self, part: Part) -> None:
         """Keys that differ here are the same to the server, and may be again."""

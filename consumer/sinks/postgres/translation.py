@@ -14,6 +14,8 @@ from consumer.sinks.postgres.sqlstate import Rules, Verdict
 _PATIENCE = 5
 _RAISE = "exec_stmt_raise"  # pl_exec.c
 _BUILT_IN = Rules({})
+_LINE = re.compile(r"COPY [^\n]*, line \d+(?P<column>, column [^\n]+)?")
+_CHECKING = ("ExecConstraints", "ReportNotNullViolationError")
 _REFUSED_LOGIN = re.compile(
     r"authentication failed|no password supplied|no pg_hba\.conf entry|pg_hba\.conf rejects|password is empty|"
     r"is not permitted to log in|requires a valid client certificate|certificate verify failed|"
@@ -97,6 +99,16 @@ def line(error: psycopg.Error) -> int | None:
     """Which line of a COPY the server speaks of, from 1; it need not be at fault, and is told only in English."""
     found = re.findall(r"^COPY .*, line (\d+)", error.diag.context or "", re.MULTILINE)
     return int(found[-1]) if found else None
+
+
+def of_its_line(error: psycopg.Error) -> bool:
+    """Whether that line is at fault for certain: a value of it does not fit its column, or a CHECK or NOT NULL of the
+    table refused it, before the next line was looked at and by nothing that a trigger did.
+
+    Constraints are checked there and in no other function: ExecConstraints in the server's execMain.c.
+    """
+    told = _LINE.fullmatch(error.diag.context or "")
+    return told is not None and (bool(told["column"]) or error.diag.source_function in _CHECKING)
 
 
 def refused_login(error: psycopg.Error, first: bool) -> MicrobatchError:
