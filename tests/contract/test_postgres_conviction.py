@@ -31,6 +31,13 @@ def connection(dsn: str) -> Iterator[Connection]:
         connection.execute("drop schema convict cascade")
 
 
+def write(connection: Connection, *rows: tuple[Any, ...]) -> None:
+    with connection.cursor() as cursor, cursor.copy("copy t from stdin (format binary)") as channel:
+        channel.set_types([23, 25, 23, 23])
+        for row in rows:
+            channel.write_row(row)
+
+
 @pytest.mark.parametrize(
     ("row", "sqlstate", "certain"),
     [
@@ -48,10 +55,7 @@ def test_a_row_is_at_fault_for_certain_if_it_was_judged_alone(
     connection: Connection, row: tuple[Any, ...], sqlstate: str, certain: bool
 ) -> None:
     """By its own values and at once; what a trigger says, and what other rows have to do with, is tried again."""
-    with pytest.raises(psycopg.Error) as raised, connection.cursor() as cursor:
-        with cursor.copy("copy t from stdin (format binary)") as channel:
-            channel.set_types([23, 25, 23, 23])
-            for one in ((1, "a", 1, None), row, (2, "b", 1, None)):
-                channel.write_row(one)
+    with pytest.raises(psycopg.Error) as raised:
+        write(connection, (1, "a", 1, None), row, (2, "b", 1, None))
     assert raised.value.sqlstate == sqlstate
     assert of_its_line(raised.value) is certain

@@ -43,7 +43,8 @@ class Encoded:
 
 def chosen(plan: Plan, rows: TableRows) -> Plan:
     """The plan that the rows are prepared for, of this one and its `each`."""
-    return plan.each if plan.each and isinstance(rows.prepared, Encoded) and rows.prepared.plan is plan.each else plan
+    prepared = rows.prepared.plan if isinstance(rows.prepared, Encoded) else None
+    return prepared if prepared and prepared is plan.each else plan
 
 
 def prepare(plan: Plan, rows: TableRows, numbers: Sequence[int]) -> None:

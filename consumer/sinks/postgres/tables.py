@@ -344,7 +344,10 @@ class Tables:
             table, columns = (part.plan.table, [c.name for c in part.plan.columns]) if part else (None, [])
             found = self._translation.translate(error, connection.closed, table, columns)
             if isinstance(found, RejectedError) and of_its_line(error):
-                self._convicted = found
+                # Another one: what is raised has all rows in its traceback.
+                self._convicted = RejectedError(
+                    found.reason, found.sqlstate, found.table, found.column, found.constraint
+                )
             raise found from None
 
     def _forget_each(self, part: Part) -> None:
