@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from consumer.errors import FatalError, RejectedError
+from consumer.errors import FatalError, MicrobatchError, RejectedError
 from consumer.sinks import Isolated
 from consumer.sinks.postgres import catalogue
 from consumer.sinks.postgres.block import block, refusals
@@ -338,17 +338,18 @@ class Tables:
             if part and part.plan.stage and not part.plan.numbered and error.sqlstate == _SAME_KEY:
                 self._forget_each(part)
                 raise InTheWayError from None
-            number = line(error)
-            if part and number and number <= len(part.rows.rows):
-                self._suspect = part.rows.ordinals[number - 1]
-            table, columns = (part.plan.table, [c.name for c in part.plan.columns]) if part else (None, [])
-            found = self._translation.translate(error, connection.closed, table, columns)
-            if isinstance(found, RejectedError) and of_its_line(error):
-                # Another one: what is raised has all rows in its traceback.
-                self._convicted = RejectedError(
-                    found.reason, found.sqlstate, found.table, found.column, found.constraint
-                )
-            raise found from None
+            raise self._instruction(error, connection, part) from None
+
+    def _instruction(self, error: psycopg.Error, connection: Connection, part: Part | None) -> MicrobatchError:
+        number = line(error)
+        if part and number and number <= len(part.rows.rows):
+            self._suspect = part.rows.ordinals[number - 1]
+        table, columns = (part.plan.table, [c.name for c in part.plan.columns]) if part else (None, [])
+        found = self._translation.translate(error, connection.closed, table, columns)
+        if isinstance(found, RejectedError) and of_its_line(error):
+            # Another one: what is raised has all rows in its traceback.
+            self._convicted = RejectedError(found.reason, found.sqlstate, found.table, found.column, found.constraint)
+        return found
 
     def _forget_each(self, part: Part) -> None:
         """Keys that differ here are the same to the server, and may be again."""
