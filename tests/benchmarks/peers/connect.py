@@ -13,6 +13,12 @@ from tests.benchmarks.peers.environments import CACHE, MissingPeerError
 from tests.services.kafka import fetch, free_ports
 
 _POM = Path(__file__).parent / "pom.xml"
+# What bin/connect-standalone.sh and bin/kafka-run-class.sh of Apache Kafka give Java unless they are told otherwise:
+# https://github.com/apache/kafka/tree/trunk/bin. The heap is a bound, and what it takes of it is its own doing.
+_JAVA = (
+    *("-Xms256M", "-Xmx2G", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"),
+    *("-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent", "-Djava.awt.headless=true"),
+)
 _WORKER = """
 bootstrap.servers={bootstrap}
 listeners=http://127.0.0.1:{port}
@@ -58,7 +64,7 @@ def installed() -> Path:
 
 
 def command(lab: Lab, folder: Path, topic: str, *, unnest: bool) -> list[str | Path]:
-    """How to run it over a topic whose records hold their schema. Java's own settings, but for the heap."""
+    """How to run it over a topic whose records hold their schema, with Java as Kafka Connect's own scripts start it."""
     server, group = conninfo_to_dict(lab.dsn), lab.new_group()
     values = {
         "bootstrap": lab.bootstrap,
@@ -79,4 +85,4 @@ def command(lab: Lab, folder: Path, topic: str, *, unnest: bool) -> list[str | P
     sink.write_text(_SINK.format(**values))
     log = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
     main = "org.apache.kafka.connect.cli.ConnectStandalone"
-    return ["java", "-Xmx1g", log, "-cp", f"{folder / 'libs'}/*", main, worker, sink]
+    return ["java", *_JAVA, log, "-cp", f"{folder / 'libs'}/*", main, worker, sink]
