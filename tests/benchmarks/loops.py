@@ -27,6 +27,8 @@ Rows = Iterable[tuple[Any, ...]]
 _INSERT = f"insert into orders values ({', '.join(['%s'] * len(orders.COLUMNS))})"
 _UPSERT = f"""{_INSERT} on conflict (order_id) do update set
 {", ".join(f"{name} = excluded.{name}" for name in orders.COLUMNS if name != "order_id")}"""
+_UNNEST = f"""insert into orders select * from unnest(
+{", ".join(f"%b::{kind}[]" for kind in orders.COLUMNS.values())}) {_UPSERT.removeprefix(_INSERT)}"""
 _TYPES = ["int8", "int8", "int4", "float8", "text", "text", "text", "timestamptz"]
 _fields_of_dict = itemgetter(*orders.COLUMNS)
 _fields_of_order = attrgetter(*orders.COLUMNS)
@@ -59,13 +61,22 @@ def _copy(lab: Lab, name: str, decode: Callable[[list[bytes]], Rows]) -> float:
 
 def json_upsert(lab: Lab) -> float:
     """consume(5000), msgspec into a struct, executemany of INSERT .. ON CONFLICT onto rows that are all there."""
+    return _upsert(lab, lambda cursor, rows: cursor.executemany(_UPSERT, rows))
+
+
+def json_unnest(lab: Lab) -> float:
+    """The same by one INSERT .. SELECT FROM unnest(..) ON CONFLICT, which is given the columns as arrays."""
+    return _upsert(lab, lambda cursor, rows: cursor.execute(_UNNEST, list(map(list, zip(*rows, strict=True)))))
+
+
+def _upsert(lab: Lab, write: Callable[[psycopg.Cursor, list[tuple[Any, ...]]], object]) -> float:
     records = lab.count("json-part")
     lab.empty(more=orders.KEYED, filled=records)
     decode = msgspec.json.Decoder(orders.Order).decode
     with psycopg.connect(lab.dsn) as connection, consuming(lab, topic_of("json-part")) as consumer:
         for messages in batches(consumer, records):
             rows = [_fields_of_order(decode(message.value())) for message in messages]
-            connection.cursor().executemany(_UPSERT, rows)
+            write(connection.cursor(), rows)
             connection.commit()
             consumer.commit(asynchronous=False)
     return lab.rate(records)

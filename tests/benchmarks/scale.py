@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from tests.benchmarks import daemon, orders, report
 from tests.benchmarks.command import parser, starting, wide
@@ -23,6 +24,7 @@ from tests.faults.waiting import until
 GOALS = {
     ("2 members", "records/s"): 1.6,
     ("2 members, a transform", "records/s"): 1.6,
+    ("2 members, upserts", "records/s"): 1.6,
     ("2 members, a slow database", "records/s"): 1.8,
 }
 _SLOW_SECONDS = 0.05
@@ -36,13 +38,15 @@ NOTES = (
 @dataclass(frozen=True)
 class Point:
     """One set-up. `size`: bytes of each record, of little more than a text; 0: whole orders. `transform`: each record
-    goes through a function in Python. `delay`: seconds that the database takes longer for each batch."""
+    goes through a function in Python. `upserts`: each row is there already. `delay`: seconds that the database takes
+    longer for each batch."""
 
     records: int
     members: int = 1
     partitions: int = PARTITIONS
     size: int = 0
     transform: bool = False
+    upserts: bool = False
     delay: float = 0.0
 
 
@@ -53,6 +57,9 @@ def axes(records: int, *, ten_million: bool) -> dict[str, dict[str, Point]]:
         "members": {_text(count, "member"): Point(records, members=count) for count in (1, 2, 4)},
         "transform": {
             f"{_text(count, 'member')}, a transform": Point(records, members=count, transform=True) for count in (1, 2)
+        },
+        "upserts": {
+            f"{_text(count, 'member')}, upserts": Point(records // 2, members=count, upserts=True) for count in (1, 2)
         },
         "slow": {
             f"{_text(count, 'member')}, a slow database": Point(records, members=count, delay=_SLOW_SECONDS)
@@ -76,10 +83,13 @@ def drained(lab: Lab, point: Point) -> Measured:
     topic = f"bench-{lab.new_group()}"
     lab.create(topic, point.partitions)
     delayed = orders.DELAYED.format(seconds=point.delay) if point.delay else ""
-    lab.empty(orders.PADDED_TABLE if point.size else orders.TABLE, more=delayed)
+    table = orders.PADDED_TABLE if point.size else orders.TABLE
+    lab.empty(table, more=orders.KEYED if point.upserts else delayed, filled=point.records * point.upserts)
     numbers = range(point.records)
     values = orders.as_notes(numbers, point.size) if point.size else orders.as_json(numbers)
-    more = {"transform": daemon.TRANSFORM} if point.transform else {}
+    more: dict[str, Any] = {"transform": daemon.TRANSFORM} if point.transform else {}
+    if point.upserts:
+        more["sink"] = {"dsn": lab.dsn, "tables": {"orders": {"mode": "upsert"}}}
     config = daemon.configuration(lab, topic, lab.dsn, **more)
     with orders.withheld(lab.bootstrap, topic, point.partitions, values) as show, ExitStack() as stack:
         names = [f"member-{number}" for number in range(point.members)]

@@ -10,7 +10,6 @@ from contextlib import suppress
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from consumer.errors import FatalError, FencedError, RejectedError, UnavailableError
 from consumer.letter import Coordinates, DeadLetter, Evidence
@@ -42,16 +41,6 @@ insert into u values (new.id); return null; end $$;
 create trigger on_to_u after insert on t for each row execute function on_to_u();
 create {{}} slow after insert on u {{}} for each row execute function slow()"""
 Factory = Callable[[str], PostgresSink]
-
-
-@pytest.fixture
-def schema(dsn: str) -> Iterator[str]:
-    """Conninfo of a schema of its own."""
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(f"create schema {name}".encode())
-        yield make_conninfo(dsn, options=f"-csearch_path={name}")
-        connection.execute(f"drop schema {name} cascade".encode())
 
 
 @pytest.fixture

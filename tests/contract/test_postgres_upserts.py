@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from consumer.sinks.postgres import PostgresSink
 from consumer.table import Column, Kind, Mode, TableRows, Target
@@ -27,16 +26,6 @@ create table told (at serial, looks boolean);
 create function tell_it() returns trigger language plpgsql as $$ begin
 insert into told (looks) values (current_query() like '%distinct on%'); return null; end $$;
 create trigger tell_it after insert on t execute function tell_it()"""
-
-
-@pytest.fixture
-def schema(dsn: str) -> Iterator[str]:
-    """Conninfo of a schema of its own."""
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(f"create schema {name}".encode())
-        yield make_conninfo(dsn, options=f"-csearch_path={name}")
-        connection.execute(f"drop schema {name} cascade".encode())
 
 
 @pytest.fixture
