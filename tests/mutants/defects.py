@@ -560,7 +560,7 @@ DEFECTS = (
     Defect(
         "PostgreSQL: who is named is at fault, whatever refused it",
         f"{_POSTGRES}/translation.py",
-        'return told is not None and (bool(told["column"]) or error.diag.source_function in _CHECKING)',
+        'return told is not None and (bool(told["column"]) or (not acts and error.diag.source_function in _CHECKING))',
         "return told is not None",
         "tests/contract/test_postgres_conviction.py",
     ),

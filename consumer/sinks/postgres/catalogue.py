@@ -14,7 +14,8 @@ from consumer.sinks.postgres import wire
 from consumer.table import Column, Kind, Table
 
 _FOUND = """
-select oid::int8, relkind::text, relhasrules from pg_class where oid = to_regclass(%s) and relkind in ('r','p','v','f')
+select oid::int8, relkind::text, relhasrules, relhastriggers or relkind <> 'r'
+from pg_class where oid = to_regclass(%s) and relkind in ('r','p','v','f')
 """
 # Domains are followed to their base type. Whether a domain forbids null is left to the server, as its checks are: its
 # rules change without a trace in the table's own columns.
@@ -69,7 +70,7 @@ from pg_enum where enumtypid in ({enums}) group by enumtypid"""
 @dataclass(frozen=True, slots=True)
 class Relation:
     """A table as the catalogue held it at one moment. `name` is quoted, schema and all; `kind` is pg_class.relkind.
-    `rules`: it has some, which INSERT follows and COPY does not.
+    `rules`: it has some, which INSERT follows and COPY does not. `acts`: it may have triggers, or its parts may.
 
     By column: `wire`, the type under which values are encoded, `stages`, the type without domains, as SQL, and `loose`,
     a type which takes all that the client lets pass.
@@ -80,6 +81,7 @@ class Relation:
     name: str
     kind: str
     rules: bool
+    acts: bool
     wire: Mapping[str, int]
     stages: Mapping[str, str]
     loose: Mapping[str, str]
@@ -96,7 +98,7 @@ class Relation:
 
 def load(connection: psycopg.Connection[Any], table: str) -> Relation:
     """Read a table's description. Raises FatalError when there is none, psycopg.Error."""
-    name, number, kind, rules = _find(connection, table)
+    name, number, kind, rules, acts = _find(connection, table)
     where = {"oid": sql.Literal(number)}
     # Before the columns: a change in between is then taken for one, never missed.
     enums = tuple(row[0] for row in connection.execute(sql.SQL(_ENUMS).format(**where)))
@@ -109,7 +111,7 @@ def load(connection: psycopg.Connection[Any], table: str) -> Relation:
     triggers = connection.execute(sql.SQL(_DEFERRED).format(**where)).fetchall()
     deferred = tuple(dict.fromkeys(sql.Identifier(*row[1:]).as_string(connection) for row in triggers if row[0]))
     described = Table(table, columns, keys)
-    return Relation(described, name, kind, rules, wires, stages, loose, enums, bool(triggers), deferred, found)
+    return Relation(described, name, kind, rules, acts, wires, stages, loose, enums, bool(triggers), deferred, found)
 
 
 def fingerprints(names: Iterable[str], enums: Iterable[int]) -> sql.Composed:
@@ -137,7 +139,7 @@ def lock(relations: Sequence[Relation]) -> str:
     return f"lock table only {names} in row exclusive mode" if names else ""
 
 
-def _find(connection: psycopg.Connection[Any], table: str) -> tuple[str, int, str, bool]:
+def _find(connection: psycopg.Connection[Any], table: str) -> tuple[str, int, str, bool, bool]:
     """The table whose whole name this is (topics like to have dots), else schema and table."""
     parts: list[Sequence[str]] = [[table]]
     if all(split := table.partition(".")[::2]):

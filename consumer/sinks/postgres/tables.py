@@ -346,7 +346,7 @@ class Tables:
             self._suspect = part.rows.ordinals[number - 1]
         table, columns = (part.plan.table, [c.name for c in part.plan.columns]) if part else (None, [])
         found = self._translation.translate(error, connection.closed, table, columns)
-        if isinstance(found, RejectedError) and of_its_line(error):
+        if part and isinstance(found, RejectedError) and of_its_line(error, self._relations[part.plan.table].acts):
             # Another one: what is raised has all rows in its traceback.
             self._convicted = RejectedError(found.reason, found.sqlstate, found.table, found.column, found.constraint)
         return found

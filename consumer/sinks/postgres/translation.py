@@ -101,14 +101,14 @@ def line(error: psycopg.Error) -> int | None:
     return int(found[-1]) if found else None
 
 
-def of_its_line(error: psycopg.Error) -> bool:
-    """Whether that line is at fault for certain: a value of it does not fit its column, or a CHECK or NOT NULL of the
-    table refused it, before the next line was looked at and by nothing that a trigger did.
+def of_its_line(error: psycopg.Error, acts: bool) -> bool:
+    """Whether that line is at fault for certain: a value of it does not fit its column; or, unless the table `acts` by
+    triggers, which may have made of it what it is, a CHECK or NOT NULL of the table refused it.
 
     Constraints are checked there and in no other function: ExecConstraints in the server's execMain.c.
     """
     told = _LINE.fullmatch(error.diag.context or "")
-    return told is not None and (bool(told["column"]) or error.diag.source_function in _CHECKING)
+    return told is not None and (bool(told["column"]) or (not acts and error.diag.source_function in _CHECKING))
 
 
 def refused_login(error: psycopg.Error, first: bool) -> MicrobatchError:
